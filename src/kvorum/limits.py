@@ -15,3 +15,13 @@ MAX_TXN_OPS: Final = 128
 """``--max-txn-ops``: operations in one branch of a transaction."""
 MAX_GAP_BETWEEN_APPLY_AND_COMMIT: Final = 5000
 """Entries committed but not applied before new proposals get "too many requests" (etcd ``server.go``)."""
+
+# --- logging --------------------------------------------------------------------------------------------
+LOG_SAMPLE_FIRST: Final = 100
+"""Equal log lines written in a second before thinning starts (etcd ``logutil``: ``Sampling.Initial``)."""
+LOG_SAMPLE_THEREAFTER: Final = 100
+"""After that, every so many-th equal line is written (etcd ``logutil``: ``Sampling.Thereafter``)."""
+LOG_CALLERS_REMEMBERED: Final = 4096
+"""Places in the code whose ``caller`` text is kept; there are fewer, unless code is made at run time."""
+JOURNAL_DATAGRAM_BYTES: Final = 128 * 1024
+"""Longest line sent to the systemd journal; a datagram socket refuses more than its send buffer."""

@@ -1,0 +1,108 @@
+"""How Go reads and writes the small values that appear in etcd's flags and texts.
+
+Scripts and tests compare etcd's messages, and those quote values as Go does (``%q``); its flags take booleans
+as ``strconv.ParseBool`` does and numbers as ``strconv.ParseUint(s, 0, 64)`` does. Pure functions only.
+Source of behaviour: Go's ``strconv`` package.
+"""
+
+from typing import Final
+
+_ESCAPES: Final = {
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+    "\\": "\\\\",
+    '"': '\\"',
+}
+_TRUE: Final = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+_FALSE: Final = frozenset(("0", "f", "F", "FALSE", "false", "False"))
+_BASES: Final = {"0x": 16, "0b": 2, "0o": 8}
+
+MAX_UINT32: Final = (1 << 32) - 1
+MAX_UINT64: Final = (1 << 64) - 1
+MAX_INT64: Final = (1 << 63) - 1
+MIN_INT64: Final = -(1 << 63)
+
+
+class GoSyntaxError(ValueError):
+    """The text is not a value of the wanted kind (Go: ``strconv.ErrSyntax``)."""
+
+
+class GoRangeError(ValueError):
+    """The text is a number, but too large or too small for its kind (Go: ``strconv.ErrRange``)."""
+
+
+def quote(text: str | bytes) -> str:
+    """Return ``text`` as Go's ``%q`` prints it, a double-quoted literal.
+
+    Args:
+        text: A string, or bytes as Go holds them; a byte that is no UTF-8 becomes ``\\xNN``.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "surrogateescape")
+    return '"' + "".join(_quoted(char) for char in text) + '"'
+
+
+def _quoted(char: str) -> str:
+    escape = _ESCAPES.get(char)
+    if escape is not None:
+        return escape
+    if char.isprintable():
+        return char
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a lone byte, kept by surrogateescape
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def parse_bool(text: str) -> bool:
+    """Return the boolean that ``text`` names; raises GoSyntaxError for anything but Go's twelve forms."""
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise GoSyntaxError(text)
+
+
+def parse_uint(text: str, maximum: int = MAX_UINT64) -> int:
+    """Return an unsigned number in Go's notation: decimal, or ``0x``, ``0b``, ``0o`` and ``0`` prefixed.
+
+    Raises:
+        GoSyntaxError: There is a sign, a character that is no digit, or nothing at all.
+        GoRangeError: The number is above ``maximum``.
+    """
+    number = _magnitude(text)
+    if number > maximum:
+        raise GoRangeError(text)
+    return number
+
+
+def parse_int(text: str, minimum: int = MIN_INT64, maximum: int = MAX_INT64) -> int:
+    """Return a signed number; see `parse_uint`."""
+    negative = text[:1] == "-"
+    number = _magnitude(text[1:] if text[:1] in ("+", "-") else text)
+    number = -number if negative else number
+    if not minimum <= number <= maximum:
+        raise GoRangeError(text)
+    return number
+
+
+def _magnitude(text: str) -> int:
+    if not text or not text.isascii() or not text[0].isdigit():
+        raise GoSyntaxError(text)
+    base = _BASES.get(text[:2].lower(), 10)
+    if base == 10 and len(text) > 1 and text[0] == "0":
+        text, base = "0o" + text[1:].removeprefix("_"), 8
+    # Python's int() knows the same prefixes and underscores between digits, but also trims white space.
+    if text[-1].isspace():
+        raise GoSyntaxError(text)
+    try:
+        return int(text, base)
+    except ValueError:
+        raise GoSyntaxError(text) from None
