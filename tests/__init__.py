@@ -1,0 +1,1 @@
+"""The test suite; a package so that ``tests.support`` can be imported from every folder of it."""
