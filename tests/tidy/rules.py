@@ -1,0 +1,122 @@
+"""The rules of the tidy test, as tables. A new edge or exception is a line here, with its reason.
+
+The lists of exceptions only shrink: an entry that is no longer needed fails the test.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+COMMON: Final = frozenset(
+    {"errors", "limits", "proto", "golang", "duration", "urls", "logging", "log_outputs", "failpoints"}
+)
+"""Leaves that any room may use: they know no room themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A folder (or module) of ``src/kvorum``: which rooms it may import besides COMMON, and why no more."""
+
+    may_import: frozenset[str]
+    reason: str
+
+
+def _room(reason: str, *may_import: str) -> Room:
+    return Room(frozenset(may_import), reason)
+
+
+ROOMS: Final = {
+    "proto": _room("the wire means nothing by itself"),
+    "raft": _room("a core: bytes, numbers and Ready; the log on disk and the peers are its shell's"),
+    "rpc": _room("a transport: it carries messages and knows none"),
+    "wal": _room("the log on disk holds Raft's nouns and nothing above them", "raft"),
+    "snapshot": _room("files of Raft's nouns and of key-values, apart from the path", "raft", "wal"),
+    "mvcc": _room("storage: keys and revisions, whoever asks"),
+    "apply": _room("the only writer of storage; deterministic, so no Raft state, no waiting calls", "mvcc"),
+    "api": _room("talks to the member, never to storage or the log", "rpc", "server"),
+    "server": _room(
+        "the Ready loop and the assembly: every room below it, and the shells it starts",
+        "raft", "wal", "snapshot", "apply", "mvcc", "rpc", "api", "config", "metrics",
+    ),
+    "config": _room("flags are values", "flags", "flag_support", "flag_table"),
+    "flags": _room("flags are values", "flag_support", "flag_table", "config"),
+    "flag_support": _room("flags are values", "flag_table", "config"),
+    "flag_table": _room("flags are values"),
+    "metrics": _room("numbers"),
+    "client": _room("speaks the wire"),
+    "ctl": _room("a client", "client"),
+    "utl": _room("works on a stopped member's files", "raft", "wal", "snapshot", "mvcc", "apply", "server"),
+    "testing": _room("shipped helpers start a member as users do", "client", "config", "server"),
+    "sim": _room("drives the cores under one seed", "raft", "wal", "mvcc", "apply", "server", "snapshot"),
+    "main": _room("the entry point", "config", "flags", "server", "rpc", "api", "metrics"),
+}  # fmt: skip
+
+ASSEMBLY: Final = ("server/member.py", "server/bootstrap.py")
+"""The modules of ``server`` that import the shells above it (``api``, ``rpc``), because they assemble them."""
+
+IO: Final = frozenset(
+    {
+        "asyncio", "concurrent", "fcntl", "http", "lmdb", "mmap", "multiprocessing", "os", "pathlib",
+        "select", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "urllib",
+        "uvloop", "logging", "_thread",
+    }
+)  # fmt: skip
+TIME_AND_CHANCE: Final = frozenset({"time", "datetime", "random", "secrets", "uuid"})
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """Modules (path prefixes below src/kvorum) and what outside the project they must not import."""
+
+    prefixes: tuple[str, ...]
+    banned: frozenset[str]
+    reason: str
+
+
+CORES: Final = (
+    Core(("raft/", "rpc/http2", "wal/codec", "mvcc/index"), IO | TIME_AND_CHANCE, "a sans-IO core"),
+    Core(("apply/",), IO | TIME_AND_CHANCE, "apply is the same on every member"),
+    Core(
+        ("mvcc/",),
+        frozenset({"asyncio", "socket", "ssl", "http", "subprocess", "uvloop"}) | TIME_AND_CHANCE,
+        "storage waits for nobody, and time is an argument",
+    ),
+    Core(("api/",), frozenset({"lmdb", "socket", "os", "random"}), "the API only asks the member"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyIn:
+    """A pattern of source text and the only places (path prefixes below src/kvorum) where it may stand."""
+
+    pattern: str
+    places: tuple[str, ...]
+    reason: str
+
+
+ONLY_IN: Final = (
+    OnlyIn(r"\b_?wal\.(?:prepare|flush)\(", ("server/ready.py", "wal/"), "only the Ready loop saves the WAL"),
+    OnlyIn(r"\bstore\.write\(", ("apply/", "utl/", "mvcc/", "sim/"), "only apply writes to mvcc"),
+    OnlyIn(r"\bWriteTxn\b", ("apply/", "utl/", "mvcc/", "sim/"), "only apply writes to mvcc"),
+    OnlyIn(r"(?<![\w.])print\(", ("ctl/", "utl/", "sim/"), "a server logs; it does not print"),
+    OnlyIn(r"\bNotImplementedError\b", (), "what is not there is not declared"),
+)
+
+MAX_FUNCTION_LINES: Final = 60
+MAX_FILE_LINES: Final = 400
+MAX_TEST_FUNCTION_LINES: Final = 80
+MAX_TEST_FILE_LINES: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Long:
+    """How many lines an exception may have, and why it is one."""
+
+    lines: int
+    reason: str
+
+
+LONG_FILES: Final[dict[str, Long]] = {}
+"""By path from the root."""
+
+LONG_FUNCTIONS: Final[dict[str, Long]] = {}
+"""By ``path::qualified name``."""
