@@ -1,8 +1,8 @@
 """The URLs of flags and members: what etcd accepts, how it prints it, and what it says about the rest.
 
-A member's URL is ``http``, ``https``, ``unix`` or ``unixs``, a host and a port, and nothing behind them. Pure:
-no name is resolved here. Source of behaviour: etcd ``client/pkg/types/urls.go`` and ``embed.checkBindURLs``;
-the texts of parse errors are those of Go's ``net/url``.
+A member's URL is ``http``, ``https``, ``unix`` or ``unixs``, a host and a port, and nothing behind them.
+Pure: no name is resolved here. Source of behaviour: etcd ``client/pkg/types/urls.go`` and
+``embed.checkBindURLs``; the texts of parse errors are those of Go's ``net/url``.
 """
 
 import ipaddress
@@ -53,7 +53,7 @@ class Url:
 
 
 def split_host_port(address: str) -> tuple[str, str]:
-    """Return host and port of ``host:port`` or ``[host]:port``; raises ValueError in the words of Go's net."""
+    """Return host and port of ``host:port`` or ``[host]:port``; raises ValueError in Go's words."""
     colon = address.rfind(":")
     if colon < 0:
         raise ValueError(f"address {address}: missing port in address")

@@ -1,0 +1,117 @@
+"""What Kvorum does with each of etcd's flags that it does not simply obey.
+
+Nothing is ignored in silence. A flag is obeyed (`Config` has a field for it), or it is harmless here and
+taken with a reason (`HARMLESS`), or what it asks for is not there yet and any value but the default is
+refused with one line (`NOT_THERE_YET`). When a feature arrives, its line goes away here.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+_TLS: Final = "TLS is not there yet"
+_DISCOVERY: Final = "discovery is not there yet; list the members with --initial-cluster"
+_AUTH: Final = "authentication is not there yet"
+_TRACING: Final = "tracing is not there yet"
+_PROXY: Final = "etcd's v2 proxy is not there yet"
+_COMPARE: Final = "comparing members is not there yet"
+_LEASES: Final = "leases are not there yet"
+
+NOT_THERE_YET: Final[Mapping[str, str]] = {
+    "listen-client-http-urls": "a listener for HTTP alone is not there yet; --listen-client-urls has both",
+    "memory-mlock": "locking the database into memory is not there yet",
+    "feature-gates": "no feature gate is there yet",
+    "discovery": _DISCOVERY,
+    "discovery-token": _DISCOVERY,
+    "discovery-endpoints": _DISCOVERY,
+    "discovery-cert": _DISCOVERY,
+    "discovery-key": _DISCOVERY,
+    "discovery-cacert": _DISCOVERY,
+    "discovery-user": _DISCOVERY,
+    "discovery-password": _DISCOVERY,
+    "discovery-fallback": _PROXY,
+    "discovery-proxy": _DISCOVERY,
+    "discovery-srv": _DISCOVERY,
+    "discovery-srv-name": _DISCOVERY,
+    "auto-compaction-retention": "automatic compaction is not there yet; run kvorumctl compaction",
+    "enable-v2": "the v2 API is not there yet",
+    "cert-file": _TLS,
+    "key-file": _TLS,
+    "client-cert-auth": _TLS,
+    "client-cert-file": _TLS,
+    "client-key-file": _TLS,
+    "client-crl-file": _TLS,
+    "client-cert-allowed-hostname": _TLS,
+    "trusted-ca-file": _TLS,
+    "auto-tls": _TLS,
+    "peer-cert-file": _TLS,
+    "peer-key-file": _TLS,
+    "peer-client-cert-auth": _TLS,
+    "peer-client-cert-file": _TLS,
+    "peer-client-key-file": _TLS,
+    "peer-trusted-ca-file": _TLS,
+    "peer-cert-allowed-cn": _TLS,
+    "peer-cert-allowed-hostname": _TLS,
+    "peer-auto-tls": _TLS,
+    "self-signed-cert-validity": _TLS,
+    "peer-crl-file": _TLS,
+    "cipher-suites": _TLS,
+    "tls-min-version": _TLS,
+    "tls-max-version": _TLS,
+    "peer-skip-client-san-verification": _TLS,
+    "ca-file": _TLS,
+    "peer-ca-file": _TLS,
+    "auth-token": _AUTH,
+    "bcrypt-cost": _AUTH,
+    "auth-token-ttl": _AUTH,
+    "enable-pprof": "profiles over HTTP are not there yet",
+    "enable-distributed-tracing": _TRACING,
+    "corrupt-check-time": _COMPARE,
+    "experimental-initial-corrupt-check": _COMPARE,
+    "experimental-compact-hash-check-enabled": _COMPARE,
+    "watch-progress-notify-interval": "watches are not there yet",
+    "bootstrap-defrag-threshold-megabytes": "defragmentation is not there yet",
+    "force-new-cluster": "forcing a new cluster is not there yet",
+    "experimental-enable-v2v3": "v2 served from v3 keys is not there yet",
+    "experimental-enable-lease-checkpoint": _LEASES,
+    "experimental-enable-lease-checkpoint-persist": _LEASES,
+    "proxy": _PROXY,
+    "log-package-levels": "etcd 3.5 removed it with its former logger; use --log-level",
+    "experimental-gRPC-addr": "gRPC is served on --listen-client-urls",
+}
+"""Flag, and what is said when it has a value other than its default."""
+
+_NO_PEERS: Final = "a single member has no connections to others"
+_NO_DISCOVERY: Final = "means nothing without discovery"
+_NO_PROXY: Final = "means nothing without --proxy"
+_NO_TRACING: Final = "means nothing without tracing"
+
+HARMLESS: Final[Mapping[str, str]] = {
+    "backend-bbolt-freelist-type": "the database is LMDB, which keeps its free list as a tree",
+    "enable-grpc-gateway": "the JSON gateway is not there yet, so there is none to switch off",
+    "raft-read-timeout": _NO_PEERS,
+    "raft-write-timeout": _NO_PEERS,
+    "discovery-dial-timeout": _NO_DISCOVERY,
+    "discovery-request-timeout": _NO_DISCOVERY,
+    "discovery-keepalive-time": _NO_DISCOVERY,
+    "discovery-keepalive-timeout": _NO_DISCOVERY,
+    "discovery-insecure-transport": _NO_DISCOVERY,
+    "discovery-insecure-skip-tls-verify": _NO_DISCOVERY,
+    "v2-deprecation": "etcd 3.7 reads it and does what it did without",
+    "logger": "zap's form is the only one, as in etcd since 3.5; any other name is refused",
+    "distributed-tracing-address": _NO_TRACING,
+    "distributed-tracing-service-name": _NO_TRACING,
+    "distributed-tracing-instance-id": _NO_TRACING,
+    "distributed-tracing-sampling-rate": _NO_TRACING,
+    "compact-hash-check-time": _NO_PEERS,
+    "downgrade-check-time": _NO_PEERS,
+    "experimental-txn-mode-write-with-shared-buffer": "concerns a buffer that only etcd has",
+    "experimental-stop-grpc-service-on-defrag": "there is no defragmentation yet",
+    "experimental-wait-cluster-ready-timeout": "a single member serves when it is ready",
+    "proxy-failure-wait": _NO_PROXY,
+    "proxy-refresh-interval": _NO_PROXY,
+    "proxy-dial-timeout": _NO_PROXY,
+    "proxy-write-timeout": _NO_PROXY,
+    "proxy-read-timeout": _NO_PROXY,
+    "experimental-v3demo": "the v3 API is always served",
+}
+"""Flag, and why any value of it may be taken without doing anything."""
