@@ -25,3 +25,118 @@ LOG_CALLERS_REMEMBERED: Final = 4096
 """Places in the code whose ``caller`` text is kept; there are fewer, unless code is made at run time."""
 JOURNAL_DATAGRAM_BYTES: Final = 128 * 1024
 """Longest line sent to the systemd journal; a datagram socket refuses more than its send buffer."""
+
+# --- listener and HTTP/1.1 (rpc/listener.py, rpc/http1.py) ------------------------------------------------
+RESERVED_FILE_DESCRIPTORS: Final = 150
+"""Kept from clients for the log, the database and peers (etcd ``embed``: ``reservedInternalFDNum``); the
+process's ``RLIMIT_NOFILE`` less these is how many connections are taken, the rest waits in the kernel's
+queue.""" LISTEN_BACKLOG: Final = 4096
+"""Connections that the kernel holds for us; it cuts this to ``net.core.somaxconn`` (which is what Go asks for)."""
+ACCEPTS_PER_TURN: Final = 64
+"""Connections taken in one turn of the loop, so that a burst of them does not hold up those that work."""
+ACCEPT_PAUSE_SECONDS: Final = 0.25
+"""Rest after an accept that failed for want of descriptors or memory (Go's net/http: 5 ms growing to 1 s)."""
+HALF_OPEN_CONNECTIONS: Final = 4096
+"""Connections whose first bytes have not told HTTP/2 from HTTP/1.1 yet; past it the oldest one is dropped."""
+FIRST_BYTES_SECONDS: Final = 10.0
+"""Longest wait for those first bytes (etcd has no bound; its cmux waits for ever)."""
+TLS_HANDSHAKE_SECONDS: Final = 5.0
+"""Longest TLS handshake (etcd ``transport/listener_tls.go`` lets five seconds pass as well)."""
+HTTP1_HEADER_BYTES: Final = 128 * 1024
+"""Request line and headers together. Go takes 1 MiB; nothing that speaks to etcd needs a tenth of ours, and
+unfinished requests are what an attacker makes us hold."""
+HTTP1_BODY_BYTES: Final = 4 * 1024 * 1024
+"""A request body, where a route names no other bound: MAX_REQUEST_BYTES and its overhead as base64 in JSON."""
+HTTP1_BUFFERED_BYTES: Final = 256 * 1024 * 1024
+"""Unfinished request bodies of all connections together; past it the oldest unfinished request is dropped."""
+HTTP1_UNFINISHED_REQUESTS: Final = 4096
+"""Connections in the middle of a request's bytes; past it the oldest one is dropped."""
+HTTP1_REQUEST_SECONDS: Final = 30.0
+"""From a request's first byte to its last (of a streamed body: between two pieces). etcd's peers get five
+minutes; its clients are not bounded at all."""
+HTTP1_IDLE_SECONDS: Final = 300.0
+"""A kept-alive connection without a request. etcd never closes one; Go's client lets go after 90 s itself."""
+HTTP1_STALL_SECONDS: Final = 60.0
+"""A response of which the client takes not one byte for so long is given up."""
+HTTP1_LINGER_SECONDS: Final = 1.0
+"""How long a refused request's rest is read and dropped, so that a reset does not eat our answer (Go: 0.5 s)."""
+HTTP1_PIPELINED_REQUESTS: Final = 64
+"""Requests read ahead of the one being answered before the connection is no longer read."""
+HTTP1_WRITE_BYTES: Final = 256 * 1024
+"""Responses gathered before they are handed to the transport, which then pushes back."""
+
+# --- rpc: HTTP/2 and gRPC -------------------------------------------------------------------------------
+MAX_CONCURRENT_STREAMS: Final = 16_384
+"""Open streams of one connection, whatever ``--max-concurrent-streams`` allows beyond it (its default is no
+limit). An idle stream costs about 1 KiB here; a client that wants more waits, and may open another
+connection.""" MAX_HEADER_LIST_BYTES: Final = 64 * 1024
+"""SETTINGS_MAX_HEADER_LIST_SIZE: name + value + 32 of all fields. Tokens are a few KiB; beyond it RST_STREAM."""
+MAX_HEADER_BLOCK_BYTES: Final = MAX_HEADER_LIST_BYTES + 16 * 1024
+"""A compressed header block over all its CONTINUATION frames (CVE-2024-27316); beyond it GOAWAY."""
+MAX_CONTINUATION_FRAMES: Final = 32
+"""Frames of one header block: small or empty CONTINUATIONs must not be a way to work for nothing."""
+HEADER_BOMB_FACTOR: Final = 4
+"""A decompressed list this many times above the allowed one is no mistake: GOAWAY, the rest stays unread."""
+HEADER_TABLE_SIZE: Final = 4096
+"""SETTINGS_HEADER_TABLE_SIZE, the protocol's default: the decoder's dynamic table, per connection."""
+HEADER_CACHE_ENTRIES: Final = 256
+"""Decoded header blocks kept per connection; when full the cache starts anew."""
+HEADER_CACHE_BLOCK_BYTES: Final = 512
+"""Longer blocks are not kept: blocks that repeat are short, they refer to the table."""
+HUFFMAN_CACHE_ENTRIES: Final = 256
+"""Decoded Huffman strings kept per connection; when full the cache starts anew."""
+HUFFMAN_CACHE_STRING_BYTES: Final = 64
+"""Longer strings are not kept."""
+CONNECTION_RECEIVE_WINDOW: Final = 16 * 1024 * 1024
+"""Bytes a client may have under way on a connection before it has to wait for WINDOW_UPDATE; it is re-opened
+as bytes arrive, since what may stay in memory is bounded by MAX_UNFINISHED_BYTES and the streams' own
+windows.""" MAX_UNFINISHED_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of requests not yet complete or not yet read by their handlers, per connection. Large messages get
+their window granted one after another within it; if small ones alone exceed it, further ones fail
+RESOURCE_EXHAUSTED.""" SEND_BUFFER_BYTES: Final = 256 * 1024
+"""Response bytes of a connection taken before the transport has to be asked again, and the transport's
+high-water mark; while a client does not read more than this, its further requests wait unhandled."""
+STREAM_SEND_BUFFER_BYTES: Final = 64 * 1024
+"""Bytes of a stream waiting for the client's window before ``StreamCall.write`` waits (grpc-go: 64 KiB quota)."""
+MAX_UNSENT_BYTES: Final = 256 * 1024 * 1024
+"""Responses of a connection that its client's windows hold back; a reply that comes on top fails
+RESOURCE_EXHAUSTED. One reply alone may be larger."""
+MAX_QUEUED_CONTROL_BYTES: Final = 64 * 1024
+"""Acks and resets queued for a client that does not read (CVE-2019-9512, -9514, -9515); above it we stop reading."""
+USELESS_FRAME_CREDIT: Final = 10_000
+"""Frames that cause work and carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, frames on
+closed streams, unknown types; CVE-2019-9511 to 9518) a client may send at once; then GOAWAY
+ENHANCE_YOUR_CALM.""" USELESS_FRAMES_PER_SECOND: Final = 1000
+"""How fast that credit grows back."""
+USELESS_FRAMES_PER_USEFUL: Final = 8
+"""Credit for each request received and each DATA frame sent: a busy client's WINDOW_UPDATEs and PINGs are honest."""
+RESET_CREDIT: Final = 4096
+"""Streams a client may reset (CVE-2023-44487) or break (CVE-2025-8671) before their answers, at once."""
+RESETS_PER_SECOND: Final = 200
+"""How fast that credit grows back; an answered call gives one back as well."""
+REMEMBERED_RESETS: Final = 1024
+"""Streams we reset whose late frames are still ignored rather than answered (RFC 9113 5.4.2)."""
+REMEMBERED_GAPS: Final = 64
+"""Ranges of skipped stream ids kept to tell "never opened" from "closed" (RFC 9113 5.1.1)."""
+MAX_STATUS_MESSAGE_BYTES: Final = 4096
+"""``grpc-message`` after percent-encoding; longer ones are cut, so that trailers fit into one frame."""
+MAX_QUEUED_MESSAGES: Final = 1024
+"""Messages of one stream not yet read by its handler, before no more window is given; with the window's bytes
+this bounds what a client that writes faster than we read can pile up."""
+HANDSHAKE_SECONDS: Final = 20.0
+"""Preface and first SETTINGS must have come by then (grpc-go allows 120 s; a slot costs an attacker nothing)."""
+UNFINISHED_REQUEST_SECONDS: Final = 60.0
+"""A header block or a unary request that is not complete after one to two of these ends with RST_STREAM or
+GOAWAY. 2 MiB in 60 s is 35 KiB/s."""
+GOAWAY_SECONDS: Final = 1.0
+"""How long the first GOAWAY waits for the answer to its PING before the second names the last stream."""
+GRPC_KEEPALIVE_MIN_TIME_SECONDS: Final = 5.0
+"""``--grpc-keepalive-min-time``: pings closer together than this are strikes."""
+GRPC_KEEPALIVE_INTERVAL_SECONDS: Final = 7200.0
+"""``--grpc-keepalive-interval``: a silent connection is pinged after this long."""
+GRPC_KEEPALIVE_TIMEOUT_SECONDS: Final = 20.0
+"""``--grpc-keepalive-timeout``: how long that ping's answer, or any acknowledgement by TCP, may take."""
+MAX_PING_STRIKES: Final = 2
+"""grpc-go ``maxPingStrikes``: the strike after these ends in GOAWAY "too_many_pings"."""
+PING_WITHOUT_STREAM_SECONDS: Final = 7200.0
+"""grpc-go ``defaultPingTimeout``: etcd does not permit keepalive without a stream, so pings closer are strikes."""

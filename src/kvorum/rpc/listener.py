@@ -1,0 +1,462 @@
+"""One port for everything: sockets, and the choice of protocol by a connection's first bytes.
+
+`Listener` binds every URL first and accepts afterwards, so that a taken address is one clear error before
+anything runs. It accepts by itself rather than through the loop's server, because three things must hold that
+those leave open: the number of connections is bounded (the rest waits in the kernel's queue, as behind etcd's
+LimitListener), an accept that fails for want of descriptors rests before it tries again, and a connection
+that stays silent is dropped.
+
+`FirstBytes` is the protocol of a connection until it has said what it speaks: HTTP/2 with prior knowledge
+(RFC 9113 section 3.3) or the result of ALPN, everything else is HTTP/1.1. The chosen protocol takes over the
+transport and gets the bytes that have come.
+"""
+
+import asyncio
+import errno
+import os
+import resource
+import socket
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast, final
+
+from kvorum import limits
+from kvorum.logging import Logger
+from kvorum.urls import Url
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n"
+"""The first line of HTTP/2's connection preface; no HTTP/1.1 request begins like it."""
+
+_NO_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_TRY_AGAIN: Final = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR))
+
+
+class ListenError(OSError):
+    """A listen URL that cannot be served; its text is one line, in the words of Go's net package."""
+
+
+class ProtocolServer(Protocol):
+    """What serves the connections of one protocol: `HttpServer` and `GrpcServer`."""
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections it holds."""
+
+    def protocol(self) -> asyncio.BaseProtocol:
+        """Return the protocol object of a new connection."""
+
+    async def shutdown(self, grace_seconds: float) -> None:
+        """Finish what is under way, then close every connection."""
+
+
+@dataclass(frozen=True)
+class ListenerStatistics:
+    """A look inside."""
+
+    connections: int
+    """Open connections, silent ones included."""
+    silent: int
+    """Those whose first bytes have not come."""
+    accepted: int
+    """Connections taken since the start."""
+    dropped_silent: int
+    """Connections dropped because they stayed silent, or because too many did."""
+    accept_failures: int
+    """Accepts that failed for want of descriptors or memory."""
+
+
+@final
+class Listener:
+    """The listening sockets of one set of URLs and the connections that came through them.
+
+    A connection is counted by ``_connecting`` while it is set up (TLS), by ``_silent`` until it has chosen
+    its protocol, and by that protocol's server from then on: at every moment by exactly one of them.
+    """
+
+    def __init__(
+        self,
+        logger: Logger,
+        *,
+        http1: ProtocolServer,
+        http2: ProtocolServer,
+        tls: ssl.SSLContext | None = None,
+        max_connections: int | None = None,
+        silent_connections: int = limits.HALF_OPEN_CONNECTIONS,
+        first_bytes_seconds: float = limits.FIRST_BYTES_SECONDS,
+        reuse_port: bool = False,
+    ) -> None:
+        """Args:
+        logger: where refusals and failures are told.
+        http1: serves what is not HTTP/2.
+        http2: serves connections that begin with HTTP/2's preface or agreed on ``h2``.
+        tls: for ``https`` and ``unixs`` URLs.
+        max_connections: more are not accepted; by default what RLIMIT_NOFILE leaves, as in etcd.
+        silent_connections: bound on connections without first bytes.
+        first_bytes_seconds: how long those may last.
+        reuse_port: ``--socket-reuse-port``.
+        """
+        self.http1: Final = http1
+        self.http2: Final = http2
+        self.first_bytes_seconds: Final = first_bytes_seconds
+        self._logger: Final = logger
+        self._tls: Final = tls
+        self._max_connections: Final = max_connections or connections_allowed()
+        self._silent_bound: Final = silent_connections
+        self._reuse_port: Final = reuse_port
+        self._sockets: list[_Socket] = []
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._silent: dict[FirstBytes, None] = {}
+        self._accepting = False
+        self._resting: asyncio.TimerHandle | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._accepted = 0
+        self._dropped_silent = 0
+        self._accept_failures = 0
+
+    def bind(self, urls: Iterable[Url]) -> list[Url]:
+        """Bind and listen on every URL; returns them as bound (port 0 replaced).
+
+        Raises:
+            ListenError: one of them cannot be had; none is bound then.
+        """
+        bound: list[_Socket] = []
+        try:
+            for url in urls:
+                if url.secure and self._tls is None:
+                    raise ListenError(f"TLS key/cert must be provided for client url {url} with HTTPS scheme")
+                bound.append(_Socket(url, self._tls if url.secure else None, reuse_port=self._reuse_port))
+        except BaseException:
+            for one in bound:
+                one.close()
+            raise
+        self._sockets += bound
+        return [one.url for one in bound]
+
+    def start(self) -> None:
+        """Begin to accept; connections that came since `bind` have been waiting in the kernel."""
+        self._accepting = True
+        self._watch_sockets()
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets and drop connections that have not said anything; the others go on."""
+        self._accepting = False
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        loop = asyncio.get_running_loop()
+        for one in self._sockets:
+            loop.remove_reader(one.socket.fileno())
+            one.close()
+        self._sockets.clear()
+        for connection in list(self._silent):
+            connection.abort()
+
+    async def shutdown(self, grace_seconds: float) -> None:
+        """Stop accepting and let both protocols finish what is under way, for as long as the grace lasts."""
+        self.stop_accepting()
+        for task in list(self._connecting):
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        await asyncio.gather(self.http1.shutdown(grace_seconds), self.http2.shutdown(grace_seconds))
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    def statistics(self) -> ListenerStatistics:
+        """An immutable look inside."""
+        return ListenerStatistics(
+            self.connections, len(self._silent), self._accepted, self._dropped_silent, self._accept_failures
+        )
+
+    @property
+    def connections(self) -> int:
+        """Open connections of every kind."""
+        settled = self.http1.open_connections + self.http2.open_connections
+        return len(self._connecting) + len(self._silent) + settled
+
+    # --- accepting ------------------------------------------------------------------------------------------
+
+    def _watch_sockets(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._accepting and self._resting is None:
+            for one in self._sockets:
+                loop.add_reader(one.socket.fileno(), self._accept, one)
+
+    def _unwatch_sockets(self) -> None:
+        loop = asyncio.get_running_loop()
+        for one in self._sockets:
+            loop.remove_reader(one.socket.fileno())
+
+    def _accept(self, one: "_Socket") -> None:
+        """Take what waits on one socket, within bounds."""
+        for _ in range(limits.ACCEPTS_PER_TURN):
+            if self.connections >= self._max_connections:
+                self._rest()
+                return
+            try:
+                accepted, _ = one.socket.accept()
+            except OSError as error:
+                if error.errno in _NO_RESOURCES:
+                    self._accept_failures += 1
+                    self._logger.warn("accept failed", error=error, retry_seconds=limits.ACCEPT_PAUSE_SECONDS)
+                    self._rest()
+                    return
+                if error.errno in _TRY_AGAIN:
+                    return
+                continue  # ECONNABORTED and its like: that client is gone, the next may be there
+            self._adopt(accepted, one.tls)
+
+    def _adopt(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+        accepted.setblocking(False)
+        loop = asyncio.get_running_loop()
+        self._accepted += 1
+        connection = FirstBytes(self, loop)
+        task = loop.create_task(self._connect(loop, connection, accepted, tls))
+        connection.setting_up = task
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connection: "FirstBytes",
+        accepted: socket.socket,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        try:
+            await loop.connect_accepted_socket(
+                lambda: connection,
+                accepted,
+                ssl=tls,
+                ssl_handshake_timeout=limits.TLS_HANDSHAKE_SECONDS if tls is not None else None,
+            )
+        except (OSError, asyncio.CancelledError) as error:
+            accepted.close()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            if tls is not None:
+                self._logger.warn("rejected connection", error=error)
+
+    def _rest(self) -> None:
+        """Leave the kernel's queue alone for a moment: there is no room for what waits in it."""
+        self._unwatch_sockets()
+        self._resting = asyncio.get_running_loop().call_later(limits.ACCEPT_PAUSE_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        self._resting = None
+        self._watch_sockets()
+
+    # --- what connections report
+    # ------------------------------------------------------------------------------
+
+    def became_silent(self, connection: "FirstBytes") -> None:
+        """Note a connection that has to say something soon; the oldest one pays for one too many."""
+        self.was_set_up(connection)
+        if not self._accepting:
+            connection.abort()
+            return
+        self._silent[connection] = None
+        if len(self._silent) > self._silent_bound:
+            oldest = next(iter(self._silent))
+            self._drop_silent(oldest)
+        if self._sweeper is None:
+            loop = asyncio.get_running_loop()
+            self._sweeper = loop.call_later(self.first_bytes_seconds, self._sweep, loop)
+
+    def was_set_up(self, connection: "FirstBytes") -> None:
+        """Note that a connection is there: from now on it is counted as silent, or by its server."""
+        if connection.setting_up is not None:
+            self._connecting.discard(connection.setting_up)
+
+    def spoke(self, connection: "FirstBytes") -> None:
+        """Note that a connection has chosen its protocol, or is gone."""
+        self._silent.pop(connection, None)
+
+    def _drop_silent(self, connection: "FirstBytes") -> None:
+        self._silent.pop(connection, None)
+        self._dropped_silent += 1
+        connection.abort()
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Drop those that were silent for too long; come back when the next one is due."""
+        self._sweeper = None
+        now = loop.time()
+        while self._silent:
+            oldest = next(iter(self._silent))
+            due = oldest.since + self.first_bytes_seconds
+            if due > now:
+                self._sweeper = loop.call_at(due, self._sweep, loop)
+                return
+            self._drop_silent(oldest)
+
+
+@final
+class FirstBytes(asyncio.Protocol):
+    """A connection that has not said yet what it speaks."""
+
+    __slots__ = ("_buffer", "_listener", "_loop", "_transport", "setting_up", "since")
+
+    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+        self._listener: Final = listener
+        self._loop: Final = loop
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self.setting_up: asyncio.Task[None] | None = None
+        self.since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Choose at once where ALPN has, else wait for bytes."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.since = self._loop.time()
+        tls = transport.get_extra_info("ssl_object")
+        agreed = tls.selected_alpn_protocol() if tls is not None else None
+        if agreed == "h2":
+            self._hand_over(self._listener.http2)
+        elif agreed == "http/1.1":
+            self._hand_over(self._listener.http1)
+        else:
+            self._listener.became_silent(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Choose as soon as the bytes cannot be HTTP/2's preface any more, or are."""
+        self._buffer += data
+        if self._buffer.startswith(PREFACE):
+            self._hand_over(self._listener.http2)
+        elif not PREFACE.startswith(self._buffer):
+            self._hand_over(self._listener.http1)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client left without having said what it wanted."""
+        self._transport = None
+        self._listener.spoke(self)
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _hand_over(self, server: ProtocolServer) -> None:
+        transport, listener = self._transport, self._listener
+        assert transport is not None
+        listener.was_set_up(self)
+        listener.spoke(self)
+        chosen = server.protocol()
+        transport.set_protocol(chosen)
+        chosen.connection_made(transport)
+        if self._buffer:
+            deliver(chosen, self._buffer)
+
+
+def deliver(protocol: asyncio.BaseProtocol, data: bytes) -> None:
+    """Give bytes to a protocol of either kind, as its transport would."""
+    if not isinstance(protocol, asyncio.BufferedProtocol):
+        cast("asyncio.Protocol", protocol).data_received(data)
+        return
+    view = memoryview(data)
+    while view:
+        buffer = memoryview(protocol.get_buffer(len(view)))
+        size = min(len(buffer), len(view))
+        buffer[:size] = view[:size]
+        protocol.buffer_updated(size)
+        view = view[size:]
+
+
+def connections_allowed() -> int:
+    """How many clients the process may hold: its descriptors less the reserve; at least a few."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return 1 << 20
+    return max(soft - limits.RESERVED_FILE_DESCRIPTORS, 16)
+
+
+@final
+class _Socket:
+    """One bound and listening socket."""
+
+    def __init__(self, url: Url, tls: ssl.SSLContext | None, *, reuse_port: bool) -> None:
+        self.tls: Final = tls
+        if url.is_unix:
+            self.socket = _listen_unix(url.address)
+            self.url = url
+            self._path: str | None = url.address
+            self._inode = os.stat(url.address).st_ino
+        else:
+            self.socket = _listen_tcp(url, reuse_port=reuse_port)
+            self.url = Url(url.scheme, _host_port(url.host, self.socket.getsockname()[1]))
+            self._path = None
+
+    def close(self) -> None:
+        """Close it; a Unix socket's file goes too, unless somebody has put their own there."""
+        self.socket.close()
+        if self._path is not None:
+            try:
+                if os.stat(self._path).st_ino == self._inode:
+                    os.unlink(self._path)
+            except FileNotFoundError:
+                pass
+            self._path = None
+
+
+def _listen_tcp(url: Url, *, reuse_port: bool) -> socket.socket:
+    host, port = url.host, url.port
+    try:
+        found = socket.getaddrinfo(host or None, port or 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError):
+        raise ListenError(f"listen tcp: lookup {host}: no such host") from None
+    family, _, _, _, address = _preferred(found, wildcard=not host)
+    label = _host_port(str(address[0]), int(address[1])) if host else f":{port}"
+    try:
+        listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        raise ListenError(error.errno, f"listen tcp {label}: socket: {_reason(error)}") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # The wildcard serves IPv4 as well, as in Go.
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
+        listening.bind(address)
+        listening.listen(limits.LISTEN_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise _listen_error("tcp", label, error) from None
+    return listening
+
+
+def _preferred(found: Sequence[Any], *, wildcard: bool) -> Any:
+    """Of several addresses the one Go takes: IPv4 for a name, IPv6 (it serves both) for no host at all."""
+    family = socket.AF_INET6 if wildcard else socket.AF_INET
+    return next((one for one in found if one[0] == family), found[0])
+
+
+def _listen_unix(path: str) -> socket.socket:
+    """Listen on a Unix socket; a file left there by an earlier process is removed, as etcd does."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        listening.bind(path)
+        listening.listen(limits.LISTEN_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise _listen_error("unix", path, error) from None
+    return listening
+
+
+def _listen_error(network: str, label: str, error: OSError) -> ListenError:
+    failed = ListenError(f"listen {network} {label}: bind: {_reason(error)}")
+    failed.errno = error.errno
+    return failed
+
+
+def _reason(error: OSError) -> str:
+    text = os.strerror(error.errno) if error.errno else str(error)
+    return text[:1].lower() + text[1:]
+
+
+def _host_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
