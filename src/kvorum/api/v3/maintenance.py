@@ -1,0 +1,72 @@
+"""The Maintenance service: how this member is, and checksums of what it holds.
+
+Source: etcd ``server/etcdserver/api/v3rpc/maintenance.go``.
+"""
+
+from typing import final
+
+from kvorum import ETCD_VERSION, errors
+from kvorum.api.v3.service import Service, parse
+from kvorum.mvcc.store import CompactedError, FutureRevisionError
+from kvorum.proto.rpc_pb2 import (
+    HashKVRequest,
+    HashKVResponse,
+    HashRequest,
+    HashResponse,
+    StatusRequest,
+    StatusResponse,
+)
+from kvorum.rpc.grpc import GrpcServer, UnaryCall
+
+
+@final
+class MaintenanceService(Service):
+    """Status, Hash, HashKV."""
+
+    def register(self, server: GrpcServer) -> None:
+        """Put the service's methods into the server's table."""
+        server.unary("/etcdserverpb.Maintenance/Status", self.status)
+        server.unary("/etcdserverpb.Maintenance/Hash", self.hash)
+        server.unary("/etcdserverpb.Maintenance/HashKV", self.hash_kv)
+
+    def status(self, call: UnaryCall, body: bytes) -> None:
+        """Version, leader, Raft's indexes, sizes, and what is wrong (local, without asking the cluster)."""
+        parse(StatusRequest, body)
+        node = self.node
+        response = StatusResponse(
+            version=ETCD_VERSION,
+            leader=node.leader,
+            raftIndex=node.committed_index,
+            raftAppliedIndex=node.applied_index,
+            raftTerm=node.term,
+            dbSize=node.store.size,
+            dbSizeInUse=node.store.size_in_use,
+            isLearner=node.is_learner,
+        )
+        if not node.leader:
+            response.errors.append("etcdserver: no leader")
+        self.reply(call, node.revision, response.SerializeToString())
+
+    def hash(self, call: UnaryCall, body: bytes) -> None:
+        """A checksum of the whole backend; only comparable between members of one kind."""
+        parse(HashRequest, body)
+
+        def done(value: int, revision: int) -> None:
+            self.reply(call, revision, HashResponse(hash=value).SerializeToString())
+
+        self.node.hash_backend(done)
+
+    def hash_kv(self, call: UnaryCall, body: bytes) -> None:
+        """A checksum of the key space up to a revision; equal on members that agree."""
+        request = parse(HashKVRequest, body)
+
+        def done(value: int, revision: int, compact_revision: int) -> None:
+            response = HashKVResponse(hash=value, compact_revision=compact_revision)
+            self.reply(call, revision, response.SerializeToString())
+
+        try:
+            self.node.hash_kv(request.revision, done)
+        except CompactedError:
+            raise errors.ERR_COMPACTED from None
+        except FutureRevisionError:
+            raise errors.ERR_FUTURE_REV from None

@@ -1,0 +1,48 @@
+"""What the services of the v3 API share: how a body becomes a message, and a result an answer."""
+
+from typing import Final, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from kvorum import errors
+from kvorum.api.v3.header import Header
+from kvorum.apply.applier import Result
+from kvorum.rpc.grpc import UnaryCall
+from kvorum.server.node import Node
+
+M = TypeVar("M", bound=Message)
+
+
+class Service:
+    """Holds the node and the header; a service's methods are its subclasses' handlers."""
+
+    def __init__(self, node: Node) -> None:
+        self.node: Final = node
+        self.header: Final = Header(node.cluster.id, node.member_id)
+
+    def reply(self, call: UnaryCall, revision: int, body: bytes) -> None:
+        """Answer with a header at ``revision`` and the response's other fields."""
+        call.reply(self.header.encode(revision, self.node.term) + body)
+
+    def answer(self, call: UnaryCall, result: Result) -> None:
+        """Answer with what applying the request gave."""
+        if result.error is not None:
+            call.fail(result.error.code, result.error.message)
+        else:
+            call.reply(
+                self.header.encode(result.revision or self.node.revision, self.node.term) + result.body
+            )
+
+
+def parse(kind: type[M], body: bytes) -> M:
+    """Parse a request.
+
+    Raises:
+        EtcdError: INTERNAL, in grpc-go's words, if the body is no such message.
+    """
+    try:
+        return kind.FromString(body)
+    except DecodeError:
+        raise errors.EtcdError(
+            errors.INTERNAL, f"grpc: error unmarshalling request: proto: {kind.__name__}: invalid wire format"
+        ) from None

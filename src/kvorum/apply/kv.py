@@ -1,0 +1,60 @@
+"""Put, DeleteRange and Compact as operations on the store.
+
+Each takes the parsed request and a transaction and returns ``(revision, bytes)``: the revision for the
+response's header, and the response without its header. Source: etcd ``server/etcdserver/apply.go``.
+"""
+
+from typing import Final
+
+from kvorum import errors
+from kvorum.apply.range import Readable
+from kvorum.mvcc.keyvalue import parse
+from kvorum.mvcc.store import WriteTxn
+from kvorum.proto.rpc_pb2 import DeleteRangeRequest, PutRequest
+from kvorum.proto.wire import varint
+
+_PREV_KV_TAG: Final = b"\x12"
+_DELETED_TAG: Final = b"\x10"
+_PREV_KVS_TAG: Final = b"\x1a"
+
+
+def check_put(view: Readable, request: PutRequest) -> None:
+    """Refuse what ``put`` could not do.
+
+    Raises:
+        EtcdError: ERR_KEY_NOT_FOUND if the key is to keep what it does not have, ERR_LEASE_NOT_FOUND.
+    """
+    if (request.ignore_value or request.ignore_lease) and not view.range(
+        request.key, b"", count_only=True
+    ).count:
+        raise errors.ERR_KEY_NOT_FOUND
+    if request.lease:
+        raise errors.ERR_LEASE_NOT_FOUND
+
+
+def put(txn: WriteTxn, request: PutRequest) -> tuple[int, bytes]:
+    """Write a key; ``check_put`` has passed at the same state of the store."""
+    key, value, lease = request.key, request.value, request.lease
+    if not (request.prev_kv or request.ignore_value or request.ignore_lease):
+        return txn.put(key, value, lease), b""
+    found = txn.range(key, b"").kvs
+    previous = found[0] if found else None
+    if request.ignore_value:
+        assert previous is not None, "check_put lets no ignore_value pass without a key"
+        value = parse(previous).value
+    if request.ignore_lease:
+        assert previous is not None, "check_put lets no ignore_lease pass without a key"
+        lease = parse(previous).lease
+    revision = txn.put(key, value, lease)
+    if not request.prev_kv or previous is None:
+        return revision, b""
+    return revision, _PREV_KV_TAG + varint(len(previous)) + previous
+
+
+def delete_range(txn: WriteTxn, request: DeleteRangeRequest) -> tuple[int, bytes]:
+    """Delete the keys of a range; the revision moves only if there were any."""
+    deleted, previous = txn.delete_range(request.key, request.range_end, want_previous=request.prev_kv)
+    parts = [_DELETED_TAG + varint(deleted)] if deleted else []
+    if request.prev_kv:
+        parts += [_PREV_KVS_TAG + varint(len(kv)) + kv for kv in previous]
+    return txn.revision, b"".join(parts)

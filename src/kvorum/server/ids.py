@@ -1,0 +1,58 @@
+"""Identifiers: of members and clusters (hashes, so that every member computes the same), and of requests.
+
+Source: etcd ``membership/member.go`` and ``membership/cluster.go`` (SHA-1, first eight bytes, big-endian),
+``pkg/idutil`` (request identifiers).
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Final, final
+
+_SUFFIX_BITS: Final = 48
+_SUFFIX_MASK: Final = (1 << _SUFFIX_BITS) - 1
+
+
+def _first_eight(data: bytes) -> int:
+    return int.from_bytes(hashlib.sha1(data, usedforsecurity=False).digest()[:8], "big")
+
+
+def member_id(peer_urls: Sequence[str], cluster_token: str, added_at_unix_seconds: int | None = None) -> int:
+    """The ID of a member: of its peer URLs and the cluster's token.
+
+    A member added at run time mixes in the time, so that a removed member's ID is never used again.
+    """
+    text = "".join(sorted(peer_urls)) + cluster_token
+    if added_at_unix_seconds is not None:
+        text += str(added_at_unix_seconds)
+    return _first_eight(text.encode())
+
+
+def cluster_id(member_ids: Iterable[int]) -> int:
+    """The ID of a cluster: of the members it was bootstrapped with."""
+    return _first_eight(b"".join(m.to_bytes(8, "big") for m in sorted(member_ids)))
+
+
+@final
+class RequestIdGenerator:
+    """Numbers that no other member and no earlier run of this member gives out.
+
+    Layout, high to low: 16 bits of the member ID, 40 bits of start time in milliseconds, 8 bits of counter;
+    the counter may run into the time, which moves on faster than requests could be counted.
+    """
+
+    __slots__ = ("_prefix", "_suffix")
+
+    def __init__(self, member: int, now_unix_seconds: float) -> None:
+        self._prefix = (member & 0xFFFF) << _SUFFIX_BITS
+        milliseconds = int(now_unix_seconds * 1000) & ((1 << 40) - 1)
+        self._suffix = milliseconds << 8
+
+    def next(self) -> int:
+        """The next identifier, an unsigned 64-bit number."""
+        self._suffix += 1
+        return self._prefix | self._suffix & _SUFFIX_MASK
+
+
+def hex_id(identifier: int) -> str:
+    """An ID as logs and command lines print it: hexadecimal, without leading zeros (Go ``types.ID``)."""
+    return f"{identifier:x}"

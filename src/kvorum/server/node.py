@@ -1,0 +1,261 @@
+"""The node: one member's replicated state machine, without sockets.
+
+It joins what the Ready loop drives (Raft, the log) to what it drives (the store, the membership) and offers the
+API what it may ask: propose, read linearizably, look at the status. Time comes in as ``Timers``, so the same node
+runs on a real loop or a simulated one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, final
+
+from kvorum import limits
+from kvorum.apply.applier import Applier, Result
+from kvorum.errors import ERR_STOPPED, EtcdError
+from kvorum.failpoint import failpoint
+from kvorum.logging import Logger
+from kvorum.mvcc.store import Store
+from kvorum.raft.codec import decode_conf_change
+from kvorum.raft.node import RawNode
+from kvorum.raft.types import (
+    CONF_CHANGE_ADD_LEARNER_NODE,
+    CONF_CHANGE_ADD_NODE,
+    CONF_CHANGE_REMOVE_NODE,
+    ENTRY_CONF_CHANGE,
+    ENTRY_NORMAL,
+    ConfChange,
+    Entry,
+)
+from kvorum.server import requests
+from kvorum.server.ids import RequestIdGenerator, hex_id
+from kvorum.server.membership import Cluster, MemberInfo
+from kvorum.server.propose import Done, Proposals
+from kvorum.server.reads import Reads
+from kvorum.server.ready import ReadyLoop
+from kvorum.server.snapshots import Snapshots
+
+
+class Timers(Protocol):
+    """The clock and the callbacks of a loop (asyncio's, or a simulation's)."""
+
+    def time(self) -> float:
+        """Seconds, monotonic."""
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> object:
+        """Call ``callback`` after ``delay`` seconds."""
+
+
+@final
+@dataclass(frozen=True)
+class NodeOptions:
+    """What flags say about the node; times in seconds."""
+
+    heartbeat_seconds: float = 0.1
+    election_seconds: float = 1.0
+    max_request_bytes: int = limits.MAX_REQUEST_BYTES
+    compaction_sleep_seconds: float = 0.01
+
+    @property
+    def request_timeout_seconds(self) -> float:
+        """How long a proposal may wait: 5 s for the queue and the disk, twice an election for a lost leader
+        (etcd ``config.ReqTimeout``).
+        """
+        return 5 + 2 * self.election_seconds
+
+
+@final
+class Node:
+    """One member: proposals in, entries applied, reads confirmed.
+
+    Invariants: ``applied_index`` equals the store's consistent index after every batch; entries are applied once and
+    in order; ``applied_index ≤ committed_index``.
+    """
+
+    def __init__(
+        self,
+        *,
+        member_id: int,
+        raft: RawNode,
+        loop: ReadyLoop,
+        store: Store,
+        cluster: Cluster,
+        snapshots: Snapshots,
+        ids: RequestIdGenerator,
+        timers: Timers,
+        log: Logger,
+        options: NodeOptions,
+    ) -> None:
+        self.member_id: Final = member_id
+        self.store: Final = store
+        self.cluster: Final = cluster
+        self.term = raft.term
+        self.leader = raft.leader
+        self.applied_index = store.consistent_index
+        self.leader_changes_total = 0
+        self._raft: Final = raft
+        self._loop: Final = loop
+        self._snapshots: Final = snapshots
+        self._timers: Final = timers
+        self._log: Final = log
+        self._options: Final = options
+        self._applier: Final = Applier(store, cluster)
+        timeout = options.request_timeout_seconds
+        self.proposals: Final = Proposals(
+            ids, loop.kick, timeout_seconds=timeout, max_request_bytes=options.max_request_bytes
+        )
+        self.reads: Final = Reads(ids, loop.kick, timeout_seconds=timeout)
+        self._compaction_waiters: list[Callable[[], None]] = []
+        self._compacting = False
+        self._stopped = False
+        self._leader_waiters: list[Callable[[], None]] = []
+        loop.attach(self.proposals, self.reads, self)
+
+    # --- what the API sees -----------------------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        """The store's revision: that of the last applied write."""
+        return self.store.revision
+
+    @property
+    def committed_index(self) -> int:
+        """The highest log index known to be committed."""
+        return self._raft.committed
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this member leads."""
+        return self.leader == self.member_id
+
+    @property
+    def is_learner(self) -> bool:
+        """Whether this member only follows, without a vote."""
+        local = self.cluster.local
+        return local is not None and local.is_learner
+
+    def propose(self, number: int, body: bytes, done: Done) -> None:
+        """Put a request into the log; ``done`` gets what applying it gave.
+
+        Raises:
+            EtcdError: ERR_REQUEST_TOO_LARGE, ERR_REQUEST_TOO_MANY_REQUESTS, ERR_STOPPED.
+        """
+        if self._stopped:
+            raise ERR_STOPPED
+        self.proposals.propose(number, body, done, self._raft.committed - self.applied_index)
+
+    def when_compacted(self, callback: Callable[[], None]) -> None:
+        """Call back once the compaction under way has removed its revisions, and that is durable."""
+        if self._compacting:
+            self._compaction_waiters.append(callback)
+        else:
+            callback()
+
+    # --- what the Ready loop drives --------------------------------------------------------------------
+
+    def leader_changed(self, leader: int) -> None:
+        """A leader was lost or found."""
+        if leader == self.leader:
+            return
+        self.leader = leader
+        self.leader_changes_total += 1
+        self.reads.leader_changed()
+        if leader:
+            self._loop.kick()  # what waited for a leader goes to it
+            waiters, self._leader_waiters = self._leader_waiters, []
+            for callback in waiters:
+                callback()
+
+    def when_led(self, callback: Callable[[], None]) -> None:
+        """Call back once there is a leader."""
+        if self.leader:
+            callback()
+        else:
+            self._leader_waiters.append(callback)
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Apply committed entries, in order; whoever waits for one is answered."""
+        failpoint("apply_before")
+        self.term = self._raft.term
+        store, applier, proposals = self.store, self._applier, self.proposals
+        for entry in entries:
+            assert entry.index == self.applied_index + 1, "the log is applied without gaps and repeats"
+            self.applied_index = entry.index
+            store.set_applied(entry.index, entry.term)
+            if entry.type != ENTRY_NORMAL:
+                self._apply_conf_change(entry)
+            elif entry.data:
+                opened = requests.decode(entry.data)
+                proposals.applied(opened.request_id, applier.apply(opened.number, opened.body))
+        self._raft.applied_to(self.applied_index)
+        store.commit_if_due(self._timers.time())
+        if store.compaction_pending and not self._compacting:
+            self._compacting = True
+            self._timers.call_later(0, self._compact)
+        self._snapshots.after_apply(self.applied_index)
+
+    def _apply_conf_change(self, entry: Entry) -> None:
+        """A membership change: names and addresses to the cluster, votes to Raft."""
+        assert entry.type == ENTRY_CONF_CHANGE, "etcd's members propose changes one at a time"
+        change = decode_conf_change(entry.data)
+        conf_state = self._raft.apply_conf_change(change)
+        self.store.set_conf_state(conf_state)
+        self._change_membership(change)
+
+    def _change_membership(self, change: ConfChange) -> None:
+        fields = {"cluster_id": hex_id(self.cluster.id), "local_member_id": hex_id(self.member_id)}
+        if change.type in (CONF_CHANGE_ADD_NODE, CONF_CHANGE_ADD_LEARNER_NODE):
+            member = MemberInfo.from_json(change.context)
+            self.cluster.add(member)
+            self._log.info(
+                "added member",
+                **fields,
+                added_peer_id=hex_id(member.id),
+                added_peer_peer_urls=list(member.peer_urls),
+            )
+        elif change.type == CONF_CHANGE_REMOVE_NODE:
+            self.cluster.remove(change.node_id)
+            self._log.info("removed member", **fields, removed_remote_peer_id=hex_id(change.node_id))
+        else:
+            member = MemberInfo.from_json(change.context)
+            self.cluster.add(member)
+            self._log.info("updated member", **fields, updated_remote_peer_id=hex_id(member.id))
+
+    def _compact(self) -> None:
+        """One slice of removing compacted revisions; the loop serves others between two of them."""
+        if self._stopped:
+            return
+        if not self.store.compaction_step():
+            self._timers.call_later(self._options.compaction_sleep_seconds, self._compact)
+            return
+        self._compacting = False
+        self.store.commit()  # what was answered as gone must not come back after a crash
+        waiters, self._compaction_waiters = self._compaction_waiters, []
+        for callback in waiters:
+            callback()
+
+    # --- time ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._timers.call_later(self._options.heartbeat_seconds, self._tick)
+        self._loop.kick()
+
+    def _tick(self) -> None:
+        if self._stopped:
+            return
+        now = self._timers.time()
+        self._raft.tick()
+        self.proposals.expire(now)
+        self.reads.expire(now)
+        self.store.commit_if_due(now)
+        self._loop.kick()
+        self._timers.call_later(self._options.heartbeat_seconds, self._tick)
+
+    def stop(self) -> None:
+        """Answer everyone who waits with "server stopped" and apply nothing more; the caller closes the files."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._loop.stop()
+        self.proposals.fail_all(ERR_STOPPED)
+        self.reads.fail_all(ERR_STOPPED)

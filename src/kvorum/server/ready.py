@@ -1,0 +1,180 @@
+"""The Ready loop: persist, send, apply, in one place and in this order.
+
+One round takes what has gathered (proposals, read requests) to Raft and carries out its next Ready:
+
+1. Leadership changes are told to those who wait on a leader: a read confirmed by a deposed one could be stale.
+2. The leader's messages are sent. They may overtake step 3 (thesis §10.2.1): the leader counts its own copy only
+   once step 5 has reported it.
+3. New entries, term and vote go to the log. One write and one fdatasync for everything that waited, in the WAL's
+   thread; while it runs the next batch gathers here. Were anything acknowledged before that, a crash could take
+   back what a client or another member was told.
+4. Entries committed by *earlier* rounds are applied, beside the fdatasync of step 3. They are durable here already:
+   Raft hands out as committed only what was reported persisted, so the backend never runs ahead of the log.
+5. When the log is durable: votes and acknowledgements are sent, Raft is told (``advance``), and the next round
+   begins. Sent before step 3 they would promise what a crash could break.
+
+The loop never waits: it is called, does what can be done, and is called again. Source of the order: Raft Figure 2,
+thesis §10.2.1, etcd ``server/etcdserver/raft.go``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, final
+
+from kvorum.failpoint import failpoint
+from kvorum.raft.node import RawNode
+from kvorum.raft.ready import Ready
+from kvorum.raft.types import Entry, HardState, Message
+from kvorum.raft.node import ProposalDropped
+from kvorum.server.propose import Proposals
+from kvorum.server.reads import Reads
+from kvorum.wal.wal import Wal
+from kvorum.wal.writer import WalWriter
+
+
+class Transport(Protocol):
+    """Carries messages to the other members; never blocks, may lose (Raft repeats itself)."""
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Send each message to the member it is addressed to."""
+
+
+class StateMachine(Protocol):
+    """What committed entries are applied to (``server/node.py``)."""
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Apply entries, in order, each exactly once."""
+
+    def leader_changed(self, leader: int) -> None:
+        """The leader is now ``leader``; 0 for none."""
+
+
+@final
+class ReadyLoop:
+    """Drives Raft. Owns the order of everything; owns no state but where in a round it is.
+
+    Invariant: at most one Ready is being persisted (``_persisting``), and ``advance`` has not been called for it.
+    """
+
+    def __init__(
+        self,
+        raft: RawNode,
+        wal: Wal,
+        writer: WalWriter,
+        *,
+        transport: Transport,
+        clock: Callable[[], float],
+        call_soon: Callable[[Callable[[], None]], object],
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._raft: Final = raft
+        self._wal: Final = wal
+        self._writer: Final = writer
+        self._transport: Final = transport
+        self._clock: Final = clock
+        self._call_soon: Final = call_soon
+        self._fatal: Final = fatal
+        self._proposals: Proposals
+        self._reads: Reads
+        self._machine: StateMachine
+        self._scheduled = False
+        self._stopped = False
+        self._persisting: Ready | None = None
+        self._unsaved: HardState | None = None
+        self._on_idle: Callable[[], None] | None = None
+
+    def attach(self, proposals: Proposals, reads: Reads, machine: StateMachine) -> None:
+        """Name those who feed the loop and what it feeds; once, before the first ``kick``."""
+        self._proposals = proposals
+        self._reads = reads
+        self._machine = machine
+
+    def kick(self) -> None:
+        """Run a round at the end of this loop turn; any number of kicks make one round."""
+        if not self._scheduled and not self._stopped:
+            self._scheduled = True
+            self._call_soon(self._run)
+
+    def stop(self) -> None:
+        """Do nothing more; what is being synced is finished by its thread."""
+        self._stopped = True
+
+    @property
+    def persisting(self) -> bool:
+        """Whether a batch is on its way to the disk."""
+        return self._persisting is not None
+
+    def _run(self) -> None:
+        self._scheduled = False
+        if self._stopped:
+            return
+        try:
+            self._feed()
+            while self._persisting is None and not self._stopped and self._raft.has_ready():
+                self._carry_out(self._raft.ready())
+        except Exception as error:  # whatever went wrong, going on could answer for what is not so
+            self._stopped = True
+            self._fatal(error)
+
+    def _feed(self) -> None:
+        """Give Raft what has gathered since the last round."""
+        batch = self._proposals.take()
+        if batch:
+            try:
+                self._raft.propose(batch)
+            except ProposalDropped:
+                self._proposals.put_back(batch)
+        context = self._reads.next_request(self._clock())
+        if context is not None:
+            self._raft.read_index(context)
+
+    def _carry_out(self, ready: Ready) -> None:
+        """One round; the numbers are those of the module's docstring."""
+        # 1
+        if ready.soft_state is not None:
+            self._machine.leader_changed(ready.soft_state.leader)
+        # 2
+        if ready.messages:
+            self._transport.send(ready.messages)
+        # 3
+        if ready.hard_state is not None:
+            self._unsaved = ready.hard_state
+        if ready.must_sync:
+            self._persist(ready)
+        # 4
+        for read_state in ready.read_states:
+            self._reads.confirmed(read_state.context, read_state.index)
+        if ready.committed_entries:
+            self._machine.apply(ready.committed_entries)
+        self._reads.run(self._raft.applied)
+        # 5
+        if self._persisting is None:
+            self._finish(ready)
+
+    def _persist(self, ready: Ready) -> None:
+        """Hand entries and hard state to the WAL's thread. A new commit index alone is no reason to: it is a hint,
+        and goes with the next batch.
+        """
+        batch = self._wal.prepare(self._unsaved, ready.entries)
+        self._unsaved = None
+        self._persisting = ready
+        self._writer.submit(batch, self._persisted)
+
+    def _persisted(self, error: BaseException | None, _fsync_seconds: float) -> None:
+        """The WAL's thread is done with the batch; called on the loop."""
+        ready, self._persisting = self._persisting, None
+        assert ready is not None, "the WAL reported a batch that was not under way"
+        if error is not None:
+            # The kernel may have dropped what it could not write: nothing after this can be trusted to the disk.
+            self._stopped = True
+            self._fatal(error)
+            return
+        if self._stopped:
+            return
+        failpoint("ready_after_persist")
+        self._finish(ready)
+        self._run()
+
+    def _finish(self, ready: Ready) -> None:
+        if ready.messages_after_persist:
+            self._transport.send(ready.messages_after_persist)
+        self._raft.advance()
