@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 COMMON: Final = frozenset(
-    {"errors", "limits", "proto", "golang", "duration", "urls", "logging", "log_outputs", "failpoints"}
+    {"errors", "limits", "proto", "golang", "duration", "urls", "logging", "log_outputs", "failpoint"}
 )
 """Leaves that any room may use: they know no room themselves."""
 
@@ -37,27 +37,27 @@ ROOMS: Final = {
         "the Ready loop and the assembly: every room below it, and the shells it starts",
         "raft", "wal", "snapshot", "apply", "mvcc", "rpc", "api", "config", "metrics",
     ),
-    "config": _room("flags are values", "flags", "flag_support", "flag_table"),
-    "flags": _room("flags are values", "flag_support", "flag_table", "config"),
-    "flag_support": _room("flags are values", "flag_table", "config"),
-    "flag_table": _room("flags are values"),
+    "config": _room("flags are values"),
     "metrics": _room("numbers"),
     "client": _room("speaks the wire"),
     "ctl": _room("a client", "client"),
     "utl": _room("works on a stopped member's files", "raft", "wal", "snapshot", "mvcc", "apply", "server"),
     "testing": _room("shipped helpers start a member as users do", "client", "config", "server"),
     "sim": _room("drives the cores under one seed", "raft", "wal", "mvcc", "apply", "server", "snapshot"),
-    "main": _room("the entry point", "config", "flags", "server", "rpc", "api", "metrics"),
+    "main": _room("the entry point", "config", "server", "rpc", "api", "metrics"),
 }  # fmt: skip
 
+GROUPS: Final = {"flag": "config", "config": "config", "metrics": "metrics"}
+"""Modules at the top whose names begin so form one room."""
+
 ASSEMBLY: Final = ("server/member.py", "server/bootstrap.py")
-"""The modules of ``server`` that import the shells above it (``api``, ``rpc``), because they assemble them."""
+"""The modules of ``server`` that import the shells above it (``api``, ``rpc``): they assemble them."""
 
 IO: Final = frozenset(
     {
         "asyncio", "concurrent", "fcntl", "http", "lmdb", "mmap", "multiprocessing", "os", "pathlib",
-        "select", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "urllib",
-        "uvloop", "logging", "_thread",
+        "select", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "tempfile", "threading",
+        "urllib", "uvloop", "logging", "_thread",
     }
 )  # fmt: skip
 TIME_AND_CHANCE: Final = frozenset({"time", "datetime", "random", "secrets", "uuid"})

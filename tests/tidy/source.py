@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from tests.tidy.rules import GROUPS
+
 ROOT: Final = Path(__file__).parents[2]
 PACKAGE: Final = ROOT / "src" / "kvorum"
 _SKIPPED: Final = frozenset({".git", ".venv", ".venv-lock", "default.etcd", "dist", "out", "__pycache__"})
@@ -63,8 +65,13 @@ def in_package(path: Path) -> str:
 
 
 def room_of(path: Path) -> str:
-    """Return the room a module of the package stands in: its folder, or its own name at the top."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """Return the room a module of the package stands in: its folder, its group, or its own name."""
+    return room_named(path.relative_to(PACKAGE).parts[0].removesuffix(".py"))
+
+
+def room_named(name: str) -> str:
+    """Return the room of a folder or module at the top of the package."""
+    return next((room for prefix, room in GROUPS.items() if name.startswith(prefix)), name)
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:

@@ -1,0 +1,86 @@
+"""The requests of the benchmark, as gRPC message bodies (five bytes of frame header, then the message).
+
+Keys are numbers of fixed width, so that bodies with distinct keys are made by joining bytes.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from google.protobuf.message import Message
+
+from kvorum.proto import rpc_pb2 as pb
+
+VALUE: Final = bytes(range(256))
+"""256 bytes that compress to nothing shorter."""
+PREFIX: Final = b"bench/"
+DIGITS: Final = 10
+RANGE_PATH: Final = "/etcdserverpb.KV/Range"
+PUT_PATH: Final = "/etcdserverpb.KV/Put"
+TXN_PATH: Final = "/etcdserverpb.KV/Txn"
+KEYS_IN_TXN: Final = 128
+
+_MARK: Final = PREFIX + b"#" * DIGITS
+
+
+def key(number: int) -> bytes:
+    """Return the key with this number."""
+    return PREFIX + b"%0*d" % (DIGITS, number)
+
+
+def framed(message: Message) -> bytes:
+    """Return the gRPC body of one message."""
+    raw = message.SerializeToString()
+    return b"\0" + len(raw).to_bytes(4, "big") + raw
+
+
+def put(number: int) -> bytes:
+    """Return a put of one key."""
+    return framed(pb.PutRequest(key=key(number), value=VALUE))
+
+
+def puts(first: int, count: int) -> Iterator[bytes]:
+    """Yield puts of ``count`` keys in order."""
+    before, after = framed(pb.PutRequest(key=_MARK, value=VALUE)).split(_MARK)
+    for number in range(first, first + count):
+        yield before + key(number) + after
+
+
+def txn(first: int) -> bytes:
+    """Return a transaction that puts 128 keys."""
+    return next(txns(first, KEYS_IN_TXN))
+
+
+def txns(first: int, count: int) -> Iterator[bytes]:
+    """Yield transactions that together put ``count`` keys in order, 128 in each (the last may be shorter)."""
+    one = pb.TxnRequest(success=[pb.RequestOp(request_put=pb.PutRequest(key=_MARK, value=VALUE))])
+    before, after = one.SerializeToString().split(_MARK)
+    between = after + before
+    end = first + count
+    for start in range(first, end, KEYS_IN_TXN):
+        keys = [key(number) for number in range(start, min(start + KEYS_IN_TXN, end))]
+        raw = before + between.join(keys) + after
+        yield b"\0" + len(raw).to_bytes(4, "big") + raw
+
+
+def get(number: int, *, serializable: bool = False) -> bytes:
+    """Return a get of one key."""
+    return framed(pb.RangeRequest(key=key(number), serializable=serializable))
+
+
+def span(first: int, end: int) -> bytes:
+    """Return a range over the keys ``first`` to ``end`` (exclusive)."""
+    return framed(pb.RangeRequest(key=key(first), range_end=key(end)))
+
+
+def page(limit: int) -> bytes:
+    """Return the first page of all keys."""
+    return framed(pb.RangeRequest(key=PREFIX, range_end=_after(PREFIX), limit=limit))
+
+
+def count() -> bytes:
+    """Return the count of all keys."""
+    return framed(pb.RangeRequest(key=PREFIX, range_end=_after(PREFIX), count_only=True))
+
+
+def _after(prefix: bytes) -> bytes:
+    return prefix[:-1] + bytes([prefix[-1] + 1])
