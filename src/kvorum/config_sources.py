@@ -1,7 +1,7 @@
 """Where a configuration comes from: command line, environment, file.
 
 As in etcd: with ``--config-file`` (or ``ETCD_CONFIG_FILE``) the file and the defaults alone; otherwise a
-flag, else its ``ETCD_*`` variable, else the default. A variable beside the flag that it would set is an error,
+flag, else its ``ETCD_*`` variable, else the default. A variable beside its own flag is an error,
 as nobody can say which was meant. Source of behaviour: etcd ``server/etcdmain/config.go`` and ``pkg/flags``.
 """
 
@@ -65,12 +65,7 @@ def _from_file(path: str, read_file: Callable[[str], bytes], log: Logger) -> dic
         raise ConfigError(f"open {path}: {(error.strerror or str(error)).lower()}") from None
     except ConfigFileError as error:
         raise ConfigError(str(error)) from None
-    log.info(
-        "loaded server configuration, other configuration command line flags and environment variables"
-        " will be ignored if provided",
-        path=path,
-    )
-    return values
+    return {**values, "config-file": path}
 
 
 def _from_environment(

@@ -117,6 +117,12 @@ def _refused(log: Logger, arguments: list[str], error: Exception) -> int:
 
 
 def _run(config: Config, arguments: list[str], log: Logger) -> int:
+    if config.is_given("config-file"):
+        log.info(
+            "loaded server configuration, other configuration command line flags and environment variables"
+            " will be ignored if provided",
+            path=config.value("config-file"),
+        )
     log.info("Running: ", args=["kvorum", *arguments])
     for name, reason in config.without_effect().items():
         log.info("flag has no effect", flag=f"--{name}", reason=reason)
