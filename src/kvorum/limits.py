@@ -30,7 +30,8 @@ JOURNAL_DATAGRAM_BYTES: Final = 128 * 1024
 RESERVED_FILE_DESCRIPTORS: Final = 150
 """Kept from clients for the log, the database and peers (etcd ``embed``: ``reservedInternalFDNum``); the
 process's ``RLIMIT_NOFILE`` less these is how many connections are taken, the rest waits in the kernel's
-queue.""" LISTEN_BACKLOG: Final = 4096
+queue."""
+LISTEN_BACKLOG: Final = 4096
 """Connections that the kernel holds for us; it cuts this to ``net.core.somaxconn`` (which is what Go asks for)."""
 ACCEPTS_PER_TURN: Final = 64
 """Connections taken in one turn of the loop, so that a burst of them does not hold up those that work."""
@@ -69,7 +70,8 @@ HTTP1_WRITE_BYTES: Final = 256 * 1024
 MAX_CONCURRENT_STREAMS: Final = 16_384
 """Open streams of one connection, whatever ``--max-concurrent-streams`` allows beyond it (its default is no
 limit). An idle stream costs about 1 KiB here; a client that wants more waits, and may open another
-connection.""" MAX_HEADER_LIST_BYTES: Final = 64 * 1024
+connection."""
+MAX_HEADER_LIST_BYTES: Final = 64 * 1024
 """SETTINGS_MAX_HEADER_LIST_SIZE: name + value + 32 of all fields. Tokens are a few KiB; beyond it RST_STREAM."""
 MAX_HEADER_BLOCK_BYTES: Final = MAX_HEADER_LIST_BYTES + 16 * 1024
 """A compressed header block over all its CONTINUATION frames (CVE-2024-27316); beyond it GOAWAY."""
@@ -90,10 +92,12 @@ HUFFMAN_CACHE_STRING_BYTES: Final = 64
 CONNECTION_RECEIVE_WINDOW: Final = 16 * 1024 * 1024
 """Bytes a client may have under way on a connection before it has to wait for WINDOW_UPDATE; it is re-opened
 as bytes arrive, since what may stay in memory is bounded by MAX_UNFINISHED_BYTES and the streams' own
-windows.""" MAX_UNFINISHED_BYTES: Final = 64 * 1024 * 1024
+windows."""
+MAX_UNFINISHED_BYTES: Final = 64 * 1024 * 1024
 """Bytes of requests not yet complete or not yet read by their handlers, per connection. Large messages get
 their window granted one after another within it; if small ones alone exceed it, further ones fail
-RESOURCE_EXHAUSTED.""" SEND_BUFFER_BYTES: Final = 256 * 1024
+RESOURCE_EXHAUSTED."""
+SEND_BUFFER_BYTES: Final = 256 * 1024
 """Response bytes of a connection taken before the transport has to be asked again, and the transport's
 high-water mark; while a client does not read more than this, its further requests wait unhandled."""
 STREAM_SEND_BUFFER_BYTES: Final = 64 * 1024
@@ -106,7 +110,8 @@ MAX_QUEUED_CONTROL_BYTES: Final = 64 * 1024
 USELESS_FRAME_CREDIT: Final = 10_000
 """Frames that cause work and carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, frames on
 closed streams, unknown types; CVE-2019-9511 to 9518) a client may send at once; then GOAWAY
-ENHANCE_YOUR_CALM.""" USELESS_FRAMES_PER_SECOND: Final = 1000
+ENHANCE_YOUR_CALM."""
+USELESS_FRAMES_PER_SECOND: Final = 1000
 """How fast that credit grows back."""
 USELESS_FRAMES_PER_USEFUL: Final = 8
 """Credit for each request received and each DATA frame sent: a busy client's WINDOW_UPDATEs and PINGs are honest."""
@@ -120,9 +125,6 @@ REMEMBERED_GAPS: Final = 64
 """Ranges of skipped stream ids kept to tell "never opened" from "closed" (RFC 9113 5.1.1)."""
 MAX_STATUS_MESSAGE_BYTES: Final = 4096
 """``grpc-message`` after percent-encoding; longer ones are cut, so that trailers fit into one frame."""
-MAX_QUEUED_MESSAGES: Final = 1024
-"""Messages of one stream not yet read by its handler, before no more window is given; with the window's bytes
-this bounds what a client that writes faster than we read can pile up."""
 HANDSHAKE_SECONDS: Final = 20.0
 """Preface and first SETTINGS must have come by then (grpc-go allows 120 s; a slot costs an attacker nothing)."""
 UNFINISHED_REQUEST_SECONDS: Final = 60.0
@@ -140,3 +142,61 @@ MAX_PING_STRIKES: Final = 2
 """grpc-go ``maxPingStrikes``: the strike after these ends in GOAWAY "too_many_pings"."""
 PING_WITHOUT_STREAM_SECONDS: Final = 7200.0
 """grpc-go ``defaultPingTimeout``: etcd does not permit keepalive without a stream, so pings closer are strikes."""
+
+# --- the log on disk (wal, snapshot) --------------------------------------------------------------------
+WAL_SEGMENT_BYTES: Final = 64 * 1000 * 1000
+"""A segment is preallocated to this size and left for the next once it is reached (etcd ``SegmentSizeBytes``)."""
+MAX_WAL_RECORD_BYTES: Final = 10 * 1024 * 1024
+"""Larger length fields are damage, not records (etcd ``maxWALEntrySizeLimit``); far above MAX_REQUEST_BYTES."""
+MAX_WALS: Final = 5
+"""``--max-wals``: segments kept when old ones are purged; 0 keeps all."""
+MAX_SNAPSHOTS: Final = 5
+"""``--max-snapshots``: .snap files kept when old ones are purged; 0 keeps all."""
+PURGE_INTERVAL_SECONDS: Final = 30.0
+"""How often old segments and .snap files are looked for (etcd ``purgeFileInterval``)."""
+SLOW_FSYNC_SECONDS: Final = 1.0
+"""A sync that takes longer is logged (etcd ``warnSyncDuration``)."""
+MAX_DEFERRED_WAL_BYTES: Final = 128 * 1024
+"""Commit indexes wait in memory for the next batch that must be synced, up to this (etcd ``pageWriter``'s buffer)."""
+MAX_PLAUSIBLE_TERM: Final = 1 << 48
+"""No cluster holds this many elections; a record that claims so is one whose type changed on the disk."""
+
+# --- raft -----------------------------------------------------------------------------------------------
+RAFT_MAX_SIZE_PER_MESSAGE: Final = 1024 * 1024
+"""Entries in one MsgApp: a lost one costs no more (etcd ``etcdserver/raft.go``: ``maxSizePerMsg``)."""
+RAFT_MAX_COMMITTED_SIZE_PER_READY: Final = 1024 * 1024
+"""Entries given to apply at once, so that the loop gets to other work between (etcd: ``maxSizePerMsg``)."""
+RAFT_MAX_INFLIGHT_MESSAGES: Final = 512
+"""MsgApps sent to a member and not answered (etcd ``etcdserver/raft.go``: ``maxInflightMsgs`` = 4096 / 8)."""
+RAFT_MAX_INFLIGHT_BYTES: Final = 64 * 1024 * 1024
+"""The same in bytes of entries, as 512 full ones would be half a GiB for one slow member (etcd: no bound)."""
+RAFT_MAX_UNCOMMITTED_SIZE: Final = 128 * 1024 * 1024
+"""Proposals a leader takes while nothing commits; the rest is dropped at once instead of piling up (etcd: no
+bound here, MAX_GAP_BETWEEN_APPLY_AND_COMMIT counts entries only)."""
+RAFT_MAX_PENDING_READS: Final = 10_000
+"""ReadIndex requests waiting at a leader; the rest is dropped and asked again (etcd: no bound)."""
+
+# --- mvcc -----------------------------------------------------------------------------------------------
+BACKEND_BATCH_INTERVAL_SECONDS: Final = 0.1
+"""``--backend-batch-interval``: a change waits this long for its commit (etcd ``backend.go``: defaultBatchInterval)."""
+BACKEND_BATCH_LIMIT: Final = 10_000
+"""``--backend-batch-limit``: operations in one commit (etcd ``backend.go``: defaultBatchLimit)."""
+COMMIT_TIME_SHARE: Final = 20
+"""Commits take at most one part in this many of the time: they run on the loop, and requests wait for them."""
+MAX_COMMIT_INTERVAL_SECONDS: Final = 2.0
+"""However slow commits are, this often one is made: what is not committed must be replayed from the log."""
+MAX_COMMIT_OPERATIONS_FACTOR: Final = 10
+"""However slow commits are, one is made after this many times the batch limit."""
+MAX_COMMIT_BYTES: Final = 64 * 1024 * 1024
+"""Bytes changed in one commit: LMDB keeps a write transaction's pages in memory."""
+INITIAL_MAP_BYTES: Final = 10 * 1024 * 1024 * 1024
+"""Address space mapped at first, not memory and not disk (etcd ``backend.go``: initialMmapSize)."""
+MAP_HEADROOM_BYTES: Final = 1024 * 1024 * 1024
+"""Free map kept besides as much as is used: LMDB cannot go on with a transaction that filled the map, so the map must
+hold what any one commit may add; one request can delete every key, and a tombstone is smaller than its key's value."""
+MAX_BACKEND_TABLES: Final = 32
+"""Named tables in the database (etcd has 10 buckets)."""
+COMPACTION_BATCH: Final = 1000
+"""Revisions that compaction deletes before it commits (``--experimental-compaction-batch-limit``)."""
+MAX_COMPACTION_BACKLOG_BYTES: Final = 48 * 1024 * 1024
+"""Memory for revisions found to be superseded but not yet deleted: 4 M of 12 bytes."""
