@@ -2,8 +2,8 @@
 
 Both servers run in turn on this machine, on the same file system, with their default flags (so with every
 durability they promise), under the same load. Rounds alternate, and so does which server goes first; the
-table shows medians over the rounds and the ratio between the two. Read ratios, not digits: on two cores the load
-generator takes its share from the server it loads.
+table shows medians over the rounds and the ratio between the two. Read ratios, not digits: on two cores the
+load generator takes its share from the server it loads.
 
 The load comes from ``h2load`` (C, cheap, no relation to either server). It sends one fixed body, that is one
 key; a second generator of our own (``generator``: precomputed frames on plain sockets) writes distinct keys
@@ -16,7 +16,8 @@ brought exactly the bytes that one answer has, times the number of requests. h2l
 a refused gRPC call is 200 to it.
 
 Two parts: rows on a small fresh store (``small``), and rows on a store of a million keys of 256 bytes
-(``large``), which is loaded once for each server and then started anew every round.
+(``large``), which is loaded once for each server, in an order that jumps about as real writes do, and then
+started anew every round.
 
 Results go to ``bench/out/`` as JSON and as Markdown ready for ``bench/RESULTS.md``. It is a benchmark, not a
 test: nothing fails when a figure is low.

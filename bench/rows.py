@@ -178,7 +178,7 @@ def _count(bench: Bench) -> Sample:
 
 def _load(bench: Bench) -> Sample:
     keys = bench.sizes.keys
-    bodies = messages.txns(0, keys)
+    bodies = messages.txns(messages.scattered(keys))
     seconds = generator.run(bench.member.endpoint, messages.TXN_PATH, bodies, connections=8, in_flight=4)
     found = bench.client.range(b"bench/", b"bench0", count_only=True).count
     if found != keys:
@@ -231,7 +231,14 @@ SMALL: Final = (
 """Rows on a fresh store, every round, in this order (the gets read what the puts wrote)."""
 
 LOADING: Final = (
-    Row("load", "load distinct keys by 128-put transactions (own generator): keys", RATE, "/s", None, _load),
+    Row(
+        "load",
+        "load keys in scattered order, 128-put transactions (own generator): keys",
+        RATE,
+        "/s",
+        None,
+        _load,
+    ),
     Row("rss", "RSS with all keys, after loading", COST, "MiB", 0.6, _rss),
 )
 """Rows measured once for each server, while its large store is made."""
