@@ -32,7 +32,7 @@ ROOMS: Final = {
     "snapshot": _room("files of Raft's nouns and of key-values, apart from the path", "raft", "wal"),
     "mvcc": _room("storage: keys and revisions, whoever asks"),
     "apply": _room("the only writer of storage; deterministic, so no Raft state, no waiting calls", "mvcc"),
-    "api": _room("talks to the member, never to storage or the log", "rpc", "server"),
+    "api": _room("talks to the member, never to storage or the log", "rpc", "server", "apply"),
     "server": _room(
         "the Ready loop and the assembly: every room below it, and the shells it starts",
         "raft", "wal", "snapshot", "apply", "mvcc", "rpc", "api", "config", "metrics",
@@ -96,6 +96,7 @@ class OnlyIn:
 ONLY_IN: Final = (
     OnlyIn(r"\b_?wal\.(?:prepare|flush)\(", ("server/ready.py", "wal/"), "only the Ready loop saves the WAL"),
     OnlyIn(r"\bstore\.write\(", ("apply/", "utl/", "mvcc/", "sim/"), "only apply writes to mvcc"),
+    OnlyIn(r"\bnode\.store\b", ("server/", "sim/"), "the API asks the member, not its store"),
     OnlyIn(r"\bWriteTxn\b", ("apply/", "utl/", "mvcc/", "sim/"), "only apply writes to mvcc"),
     OnlyIn(r"(?<![\w.])print\(", ("ctl/", "utl/", "sim/"), "a server logs; it does not print"),
     OnlyIn(r"\bNotImplementedError\b", (), "what is not there is not declared"),

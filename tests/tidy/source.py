@@ -74,6 +74,11 @@ def room_named(name: str) -> str:
     return next((room for prefix, room in GROUPS.items() if name.startswith(prefix)), name)
 
 
+def is_room(name: str) -> bool:
+    """Return whether a name in the package is a folder or module (and not something ``__init__`` defines)."""
+    return (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()
+
+
 def imports(path: Path) -> Iterator[tuple[int, str]]:
     """Yield line and dotted name of everything imported, ``from a.b import c`` as ``a.b.c``."""
     for node in ast.walk(parsed(path)):
