@@ -26,6 +26,14 @@ LOG_CALLERS_REMEMBERED: Final = 4096
 JOURNAL_DATAGRAM_BYTES: Final = 128 * 1024
 """Longest line sent to the systemd journal; a datagram socket refuses more than its send buffer."""
 
+# --- server ---------------------------------------------------------------------------------------------
+LONE_MEMBER_LOG_ENTRIES: Final = 64
+"""Applied entries a member without others keeps in memory before it drops them; nobody will ask for them."""
+COMPACTION_SLICE_SECONDS: Final = 0.003
+"""One slice of removing compacted revisions; requests wait for no more than a few of these."""
+HASH_SLICE_RECORDS: Final = 2_000
+"""Records hashed between two looks at other work."""
+
 # --- listener and HTTP/1.1 (rpc/listener.py, rpc/http1.py) ------------------------------------------------
 RESERVED_FILE_DESCRIPTORS: Final = 150
 """Kept from clients for the log, the database and peers (etcd ``embed``: ``reservedInternalFDNum``); the
@@ -72,7 +80,7 @@ MAX_CONCURRENT_STREAMS: Final = 16_384
 limit). An idle stream costs about 1 KiB here; a client that wants more waits, and may open another
 connection."""
 MAX_HEADER_LIST_BYTES: Final = 64 * 1024
-"""SETTINGS_MAX_HEADER_LIST_SIZE: name + value + 32 of all fields. Tokens are a few KiB; beyond it RST_STREAM."""
+"""SETTINGS_MAX_HEADER_LIST_SIZE: name + value + 32 of all fields; beyond it RST_STREAM."""
 MAX_HEADER_BLOCK_BYTES: Final = MAX_HEADER_LIST_BYTES + 16 * 1024
 """A compressed header block over all its CONTINUATION frames (CVE-2024-27316); beyond it GOAWAY."""
 MAX_CONTINUATION_FRAMES: Final = 32
@@ -101,12 +109,12 @@ SEND_BUFFER_BYTES: Final = 256 * 1024
 """Response bytes of a connection taken before the transport has to be asked again, and the transport's
 high-water mark; while a client does not read more than this, its further requests wait unhandled."""
 STREAM_SEND_BUFFER_BYTES: Final = 64 * 1024
-"""Bytes of a stream waiting for the client's window before ``StreamCall.write`` waits (grpc-go: 64 KiB quota)."""
+"""Bytes of a stream waiting for the client's window before ``StreamCall.write`` waits (grpc-go: 64 KiB)."""
 MAX_UNSENT_BYTES: Final = 256 * 1024 * 1024
 """Responses of a connection that its client's windows hold back; a reply that comes on top fails
 RESOURCE_EXHAUSTED. One reply alone may be larger."""
 MAX_QUEUED_CONTROL_BYTES: Final = 64 * 1024
-"""Acks and resets queued for a client that does not read (CVE-2019-9512, -9514, -9515); above it we stop reading."""
+"""Acks and resets queued for a client that does not read (CVE-2019-9512, -9514, -9515); then we stop reading."""
 USELESS_FRAME_CREDIT: Final = 10_000
 """Frames that cause work and carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, frames on
 closed streams, unknown types; CVE-2019-9511 to 9518) a client may send at once; then GOAWAY
@@ -114,7 +122,7 @@ ENHANCE_YOUR_CALM."""
 USELESS_FRAMES_PER_SECOND: Final = 1000
 """How fast that credit grows back."""
 USELESS_FRAMES_PER_USEFUL: Final = 8
-"""Credit for each request received and each DATA frame sent: a busy client's WINDOW_UPDATEs and PINGs are honest."""
+"""Credit for each request received and each frame of answers: a busy client's WINDOW_UPDATEs are honest."""
 RESET_CREDIT: Final = 4096
 """Streams a client may reset (CVE-2023-44487) or break (CVE-2025-8671) before their answers, at once."""
 RESETS_PER_SECOND: Final = 200
@@ -126,7 +134,7 @@ REMEMBERED_GAPS: Final = 64
 MAX_STATUS_MESSAGE_BYTES: Final = 4096
 """``grpc-message`` after percent-encoding; longer ones are cut, so that trailers fit into one frame."""
 HANDSHAKE_SECONDS: Final = 20.0
-"""Preface and first SETTINGS must have come by then (grpc-go allows 120 s; a slot costs an attacker nothing)."""
+"""Preface and first SETTINGS must have come by then (grpc-go allows 120 s)."""
 UNFINISHED_REQUEST_SECONDS: Final = 60.0
 """A header block or a unary request that is not complete after one to two of these ends with RST_STREAM or
 GOAWAY. 2 MiB in 60 s is 35 KiB/s."""
@@ -141,7 +149,7 @@ GRPC_KEEPALIVE_TIMEOUT_SECONDS: Final = 20.0
 MAX_PING_STRIKES: Final = 2
 """grpc-go ``maxPingStrikes``: the strike after these ends in GOAWAY "too_many_pings"."""
 PING_WITHOUT_STREAM_SECONDS: Final = 7200.0
-"""grpc-go ``defaultPingTimeout``: etcd does not permit keepalive without a stream, so pings closer are strikes."""
+"""grpc-go ``defaultPingTimeout``: etcd permits no keepalive without a stream; closer ones are strikes."""
 
 # --- the log on disk (wal, snapshot) --------------------------------------------------------------------
 WAL_SEGMENT_BYTES: Final = 64 * 1000 * 1000
@@ -178,11 +186,13 @@ RAFT_MAX_PENDING_READS: Final = 10_000
 
 # --- mvcc -----------------------------------------------------------------------------------------------
 BACKEND_BATCH_INTERVAL_SECONDS: Final = 0.1
-"""``--backend-batch-interval``: a change waits this long for its commit (etcd ``backend.go``: defaultBatchInterval)."""
+"""``--backend-batch-interval``: how long a change waits for its commit (``backend.go``: defaultBatchInterval)."""
 BACKEND_BATCH_LIMIT: Final = 10_000
 """``--backend-batch-limit``: operations in one commit (etcd ``backend.go``: defaultBatchLimit)."""
 COMMIT_TIME_SHARE: Final = 20
 """Commits take at most one part in this many of the time: they run on the loop, and requests wait for them."""
+COMMIT_SECONDS_PER_OPERATION: Final = 1e-6
+"""What an operation adds to a commit on a good disk: waiting saves only the rest of a commit's time."""
 MAX_COMMIT_INTERVAL_SECONDS: Final = 2.0
 """However slow commits are, this often one is made: what is not committed must be replayed from the log."""
 MAX_COMMIT_OPERATIONS_FACTOR: Final = 10
@@ -192,11 +202,14 @@ MAX_COMMIT_BYTES: Final = 64 * 1024 * 1024
 INITIAL_MAP_BYTES: Final = 10 * 1024 * 1024 * 1024
 """Address space mapped at first, not memory and not disk (etcd ``backend.go``: initialMmapSize)."""
 MAP_HEADROOM_BYTES: Final = 1024 * 1024 * 1024
-"""Free map kept besides as much as is used: LMDB cannot go on with a transaction that filled the map, so the map must
-hold what any one commit may add; one request can delete every key, and a tombstone is smaller than its key's value."""
+"""Free map kept besides as much as is used. LMDB cannot go on with a transaction that filled the map, so it must hold
+what any one commit may add; one request can delete every key, and a tombstone is smaller than its key's value."""
 MAX_BACKEND_TABLES: Final = 32
 """Named tables in the database (etcd has 10 buckets)."""
 COMPACTION_BATCH: Final = 1000
 """Revisions that compaction deletes before it commits (``--experimental-compaction-batch-limit``)."""
 MAX_COMPACTION_BACKLOG_BYTES: Final = 48 * 1024 * 1024
 """Memory for revisions found to be superseded but not yet deleted: 4 M of 12 bytes."""
+MIN_KEYS_TO_FREEZE: Final = 65_536
+"""When so many keys (or an eighth) have been added, the store takes itself out of the garbage collector's sight:
+a collection looks at each key, which at a million keys stops the process for 25 ms."""
