@@ -186,9 +186,9 @@ RAFT_MAX_PENDING_READS: Final = 10_000
 
 # --- mvcc -----------------------------------------------------------------------------------------------
 BACKEND_BATCH_INTERVAL_SECONDS: Final = 0.1
-"""``--backend-batch-interval``: how long a change waits for its commit (``backend.go``: defaultBatchInterval)."""
+"""``--backend-batch-interval``: how long a change waits for its commit (etcd ``backend.go``)."""
 BACKEND_BATCH_LIMIT: Final = 10_000
-"""``--backend-batch-limit``: operations in one commit (etcd ``backend.go``: defaultBatchLimit)."""
+"""``--backend-batch-limit``: operations in one commit (etcd ``backend.go``)."""
 COMMIT_TIME_SHARE: Final = 20
 """Commits take at most one part in this many of the time: they run on the loop, and requests wait for them."""
 COMMIT_SECONDS_PER_OPERATION: Final = 1e-6
@@ -202,8 +202,9 @@ MAX_COMMIT_BYTES: Final = 64 * 1024 * 1024
 INITIAL_MAP_BYTES: Final = 10 * 1024 * 1024 * 1024
 """Address space mapped at first, not memory and not disk (etcd ``backend.go``: initialMmapSize)."""
 MAP_HEADROOM_BYTES: Final = 1024 * 1024 * 1024
-"""Free map kept besides as much as is used. LMDB cannot go on with a transaction that filled the map, so it must hold
-what any one commit may add; one request can delete every key, and a tombstone is smaller than its key's value."""
+"""Free map kept besides as much as is used. LMDB cannot go on with a transaction that filled the map, so it
+must hold what any one commit may add; one request can delete every key, and a tombstone is smaller than what it
+deletes."""
 MAX_BACKEND_TABLES: Final = 32
 """Named tables in the database (etcd has 10 buckets)."""
 COMPACTION_BATCH: Final = 1000
@@ -211,5 +212,5 @@ COMPACTION_BATCH: Final = 1000
 MAX_COMPACTION_BACKLOG_BYTES: Final = 48 * 1024 * 1024
 """Memory for revisions found to be superseded but not yet deleted: 4 M of 12 bytes."""
 MIN_KEYS_TO_FREEZE: Final = 65_536
-"""When so many keys (or an eighth) have been added, the store takes itself out of the garbage collector's sight:
-a collection looks at each key, which at a million keys stops the process for 25 ms."""
+"""When so many keys (or an eighth) have been added, the store takes itself out of the garbage collector's
+sight: a collection looks at each key, which at a million keys stops the process for 25 ms."""
