@@ -38,7 +38,7 @@ def run(
     return samples
 
 
-def _turns(servers: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
+def turns(servers: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
     """Yield round and server; who goes first alternates."""
     for number in range(rounds):
         for server in servers if number % 2 == 0 else reversed(servers):
@@ -67,7 +67,7 @@ def _run_small(
     samples: Samples,
     say: Say,
 ) -> None:
-    for number, server in _turns(servers, rounds):
+    for number, server in turns(servers, rounds):
         say(f"small store, round {number + 1}: {server}")
         data = work / f"{server}-small"
         with _bench(Member(SERVERS[server](), data), sizes, work) as bench:
@@ -95,7 +95,7 @@ def _run_large(
                 if row in rows:
                     samples[row.name][server].append(sample)
     large = [row for row in LARGE if row in rows]
-    for number, server in _turns(servers, rounds if large else 0):
+    for number, server in turns(servers, rounds if large else 0):
         say(f"large store, round {number + 1}: {server}")
         with _bench(members[server], sizes, work) as bench:
             _measure(large, bench, server, samples, say)
