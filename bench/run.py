@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -46,8 +46,11 @@ def turns(servers: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def _bench(member: Member, sizes: Sizes, scratch: Path) -> Iterator[Bench]:
-    with member, Client(member.endpoint, _CALL_SECONDS) as client:
+def _bench(member: Member, sizes: Sizes, scratch: Path, *, start: bool = True) -> Iterator[Bench]:
+    """Give a bench with the member running (unless a row is to start it); the member ends with it."""
+    with closing(member), Client(member.endpoint, _CALL_SECONDS) as client:
+        if start:
+            member.start()
         yield Bench(member, client, sizes, scratch)
 
 
@@ -97,5 +100,5 @@ def _run_large(
     large = [row for row in LARGE if row in rows]
     for number, server in turns(servers, rounds if large else 0):
         say(f"large store, round {number + 1}: {server}")
-        with _bench(members[server], sizes, work) as bench:
+        with _bench(members[server], sizes, work, start=LARGE[0] not in large) as bench:
             _measure(large, bench, server, samples, say)
