@@ -31,8 +31,6 @@ LONE_MEMBER_LOG_ENTRIES: Final = 64
 """Applied entries a member without others keeps in memory before it drops them; nobody will ask for them."""
 COMPACTION_SLICE_SECONDS: Final = 0.003
 """One slice of removing compacted revisions; requests wait for no more than a few of these."""
-HASH_SLICE_RECORDS: Final = 2_000
-"""Records hashed between two looks at other work."""
 
 # --- listener and HTTP/1.1 (rpc/listener.py, rpc/http1.py) ------------------------------------------------
 RESERVED_FILE_DESCRIPTORS: Final = 150
@@ -73,6 +71,8 @@ HTTP1_PIPELINED_REQUESTS: Final = 64
 """Requests read ahead of the one being answered before the connection is no longer read."""
 HTTP1_WRITE_BYTES: Final = 256 * 1024
 """Responses gathered before they are handed to the transport, which then pushes back."""
+HEALTH_SERVICES_LISTED: Final = 100
+"""Services in one answer of ``grpc.health.v1.Health/List`` (grpc-go ``health``: ``maxAllowedServices``)."""
 
 # --- rpc: HTTP/2 and gRPC -------------------------------------------------------------------------------
 MAX_CONCURRENT_STREAMS: Final = 16_384

@@ -108,11 +108,6 @@ class HttpServer:
             stream_body=stream_body,
         )
 
-    @property
-    def open_connections(self) -> int:
-        """How many connections there are."""
-        return len(self.connections)
-
     def protocol(self) -> HttpConnection:
         """Return the protocol object of a new connection (a factory for asyncio)."""
         return HttpConnection(self, asyncio.get_running_loop())
@@ -155,14 +150,17 @@ class HttpServer:
                 self._sweeper.cancel()
                 self._sweeper = None
 
-    def relieve(self) -> None:
-        """Drop the oldest unfinished requests while their number or their bodies are past the bound."""
-        while self.unfinished and (
-            len(self.unfinished) > self.unfinished_bound or self.buffered_bytes > self.buffered_bytes_bound
+    def has_unfinished(self, connection: HttpConnection) -> None:
+        """Note a request that is under way; the oldest ones pay if they or their bodies are too many."""
+        unfinished = self.unfinished
+        unfinished.setdefault(connection)
+        while unfinished and (
+            len(unfinished) > self.unfinished_bound or self.buffered_bytes > self.buffered_bytes_bound
         ):
-            oldest = next(iter(self.unfinished))
-            del self.unfinished[oldest]
+            oldest = next(iter(unfinished))
+            del unfinished[oldest]
             oldest.abort()
+            oldest.forget_body()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self.now = loop.time()

@@ -13,16 +13,16 @@ transport and gets the bytes that have come.
 
 import asyncio
 import errno
-import os
 import resource
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast, final
+from typing import Final, Protocol, cast, final
 
 from kvorum import limits
 from kvorum.logging import Logger
+from kvorum.rpc.sockets import ListenError, ListeningSocket
 from kvorum.urls import Url
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n"
@@ -32,16 +32,12 @@ _NO_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, err
 _TRY_AGAIN: Final = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR))
 
 
-class ListenError(OSError):
-    """A listen URL that cannot be served; its text is one line, in the words of Go's net package."""
-
-
 class ProtocolServer(Protocol):
     """What serves the connections of one protocol: `HttpServer` and `GrpcServer`."""
 
     @property
-    def open_connections(self) -> int:
-        """How many connections it holds."""
+    def connections(self) -> Sized:
+        """The connections it holds."""
 
     def protocol(self) -> asyncio.BaseProtocol:
         """Return the protocol object of a new connection."""
@@ -104,7 +100,7 @@ class Listener:
         self._max_connections: Final = max_connections or connections_allowed()
         self._silent_bound: Final = silent_connections
         self._reuse_port: Final = reuse_port
-        self._sockets: list[_Socket] = []
+        self._sockets: list[ListeningSocket] = []
         self._connecting: set[asyncio.Task[None]] = set()
         self._silent: dict[FirstBytes, None] = {}
         self._accepting = False
@@ -120,12 +116,14 @@ class Listener:
         Raises:
             ListenError: one of them cannot be had; none is bound then.
         """
-        bound: list[_Socket] = []
+        bound: list[ListeningSocket] = []
         try:
             for url in urls:
                 if url.secure and self._tls is None:
                     raise ListenError(f"TLS key/cert must be provided for client url {url} with HTTPS scheme")
-                bound.append(_Socket(url, self._tls if url.secure else None, reuse_port=self._reuse_port))
+                bound.append(
+                    ListeningSocket(url, self._tls if url.secure else None, reuse_port=self._reuse_port)
+                )
         except BaseException:
             for one in bound:
                 one.close()
@@ -172,7 +170,7 @@ class Listener:
     @property
     def connections(self) -> int:
         """Open connections of every kind."""
-        settled = self.http1.open_connections + self.http2.open_connections
+        settled = len(self.http1.connections) + len(self.http2.connections)
         return len(self._connecting) + len(self._silent) + settled
 
     # --- accepting ------------------------------------------------------------------------------------------
@@ -188,7 +186,7 @@ class Listener:
         for one in self._sockets:
             loop.remove_reader(one.socket.fileno())
 
-    def _accept(self, one: "_Socket") -> None:
+    def _accept(self, one: "ListeningSocket") -> None:
         """Take what waits on one socket, within bounds."""
         for _ in range(limits.ACCEPTS_PER_TURN):
             if self.connections >= self._max_connections:
@@ -368,95 +366,3 @@ def connections_allowed() -> int:
     if soft == resource.RLIM_INFINITY:
         return 1 << 20
     return max(soft - limits.RESERVED_FILE_DESCRIPTORS, 16)
-
-
-@final
-class _Socket:
-    """One bound and listening socket."""
-
-    def __init__(self, url: Url, tls: ssl.SSLContext | None, *, reuse_port: bool) -> None:
-        self.tls: Final = tls
-        if url.is_unix:
-            self.socket = _listen_unix(url.address)
-            self.url = url
-            self._path: str | None = url.address
-            self._inode = os.stat(url.address).st_ino
-        else:
-            self.socket = _listen_tcp(url, reuse_port=reuse_port)
-            self.url = Url(url.scheme, _host_port(url.host, self.socket.getsockname()[1]))
-            self._path = None
-
-    def close(self) -> None:
-        """Close it; a Unix socket's file goes too, unless somebody has put their own there."""
-        self.socket.close()
-        if self._path is not None:
-            try:
-                if os.stat(self._path).st_ino == self._inode:
-                    os.unlink(self._path)
-            except FileNotFoundError:
-                pass
-            self._path = None
-
-
-def _listen_tcp(url: Url, *, reuse_port: bool) -> socket.socket:
-    host, port = url.host, url.port
-    try:
-        found = socket.getaddrinfo(host or None, port or 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, UnicodeError):
-        raise ListenError(f"listen tcp: lookup {host}: no such host") from None
-    family, _, _, _, address = _preferred(found, wildcard=not host)
-    label = _host_port(str(address[0]), int(address[1])) if host else f":{port}"
-    try:
-        listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    except OSError as error:
-        raise ListenError(error.errno, f"listen tcp {label}: socket: {_reason(error)}") from None
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            # The wildcard serves IPv4 as well, as in Go.
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
-        listening.bind(address)
-        listening.listen(limits.LISTEN_BACKLOG)
-    except OSError as error:
-        listening.close()
-        raise _listen_error("tcp", label, error) from None
-    return listening
-
-
-def _preferred(found: Sequence[Any], *, wildcard: bool) -> Any:
-    """Of several addresses the one Go takes: IPv4 for a name, IPv6 (it serves both) for no host at all."""
-    family = socket.AF_INET6 if wildcard else socket.AF_INET
-    return next((one for one in found if one[0] == family), found[0])
-
-
-def _listen_unix(path: str) -> socket.socket:
-    """Listen on a Unix socket; a file left there by an earlier process is removed, as etcd does."""
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    try:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-        listening.bind(path)
-        listening.listen(limits.LISTEN_BACKLOG)
-    except OSError as error:
-        listening.close()
-        raise _listen_error("unix", path, error) from None
-    return listening
-
-
-def _listen_error(network: str, label: str, error: OSError) -> ListenError:
-    failed = ListenError(f"listen {network} {label}: bind: {_reason(error)}")
-    failed.errno = error.errno
-    return failed
-
-
-def _reason(error: OSError) -> str:
-    text = os.strerror(error.errno) if error.errno else str(error)
-    return text[:1].lower() + text[1:]
-
-
-def _host_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -9,7 +9,7 @@ import os
 import resource
 from typing import Final
 
-from kvorum.metrics import Metrics
+from kvorum.metrics.registry import Metrics
 
 _UNLIMITED: Final = 1 << 64
 # Fields of /proc/self/stat counted from behind the command's closing parenthesis (proc(5): field number less

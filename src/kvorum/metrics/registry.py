@@ -3,14 +3,14 @@
 Rooms on the hot path hold plain integers and `Histogram` objects; nobody locks and nothing is exported until
 a scrape. `Metrics` knows where to find each figure (`bind`) and writes the Prometheus text format 0.0.4
 itself: the client library would put ``_total`` behind names that etcd has without it, and takes ten times as
-long. Names, types, labels and buckets come from ``metrics_catalogue``; only what has been bound is exposed.
+long. Names, types, labels and buckets come from ``catalogue.py``; only what has been bound is exposed.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias, final
 
-from kvorum.metrics_catalogue import CATALOGUE, HISTOGRAM, Metric
+from kvorum.metrics.catalogue import CATALOGUE, HISTOGRAM, Metric
 
 Labels: TypeAlias = tuple[str, ...]
 """Label values, in the catalogue's (alphabetical) order of label names."""
