@@ -7,6 +7,7 @@ only as far as nobody holds them, which is how a segment that is still needed is
 """
 
 import itertools
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from kvorum import failpoint
 from kvorum.wal.disk import Disk, OsDisk
 from kvorum.wal.errors import WalLockedError, WalNotFoundError
 
+_LOGGER: Final = logging.getLogger(__name__)
 _NAME: Final = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.wal")
 LOCK_NAME: Final = "lock"
 """The file in the member directory that says which process works there."""
@@ -137,12 +139,14 @@ def read_segment(disk: Disk, segment: Segment) -> bytes:
             disk.close(handle)
 
 
-def purge(directory: str, suffix: str, keep: int, disk: Disk | None = None) -> list[str]:
-    """Remove the oldest files with ``suffix`` beyond ``keep``, stopping at the first that somebody holds
-    locked.
+def purge(
+    directory: str, suffix: str, keep: int, disk: Disk | None = None, *, spare_from: str = ""
+) -> list[str]:
+    """Remove the oldest files with ``suffix`` beyond ``keep``, up to the first that somebody holds locked.
 
     Serves segments (".wal", ``--max-wals``) and snapshots (".snap", ``--max-snapshots``) alike; 0 keeps all.
-    Returns the paths removed. Blocks for as long as the disk takes: call it off the loop.
+    With ``spare_from``, nothing that sorts at or after that name goes. Returns the paths removed. Blocks for
+    as long as the disk takes: call it off the loop.
 
     Raises:
         OSError: the directory cannot be read, or a file not be removed.
@@ -154,19 +158,26 @@ def purge(directory: str, suffix: str, keep: int, disk: Disk | None = None) -> l
     purged: list[str] = []
     for name in names[: max(0, len(names) - keep)]:
         path = os.path.join(directory, name)
-        handle = disk.open(path, write=True)
-        try:
-            if not disk.try_lock(handle):
-                break
-            if failpoint.enabled:
-                failpoint.hit("purge_before_unlink")
-            disk.unlink(path)
-        finally:
-            disk.close(handle)
-        if failpoint.enabled:
-            failpoint.hit("purge_after_unlink")
+        if (spare_from and name >= spare_from) or not _unlink_if_free(disk, path):
+            break
         purged.append(path)
+        _LOGGER.info("purged", extra={"path": path})
     return purged
+
+
+def _unlink_if_free(disk: Disk, path: str) -> bool:
+    handle = disk.open(path, write=True)
+    try:
+        if not disk.try_lock(handle):
+            return False
+        if failpoint.enabled:
+            failpoint.hit("purge_before_unlink")
+        disk.unlink(path)
+    finally:
+        disk.close(handle)
+    if failpoint.enabled:
+        failpoint.hit("purge_after_unlink")
+    return True
 
 
 @final
