@@ -1,16 +1,14 @@
 """Stages 1, 2 and 10: bytes of a client connection to calls, and answers back to bytes.
 
-| module | what |
-|---|---|
-| ``frames.py`` | numbers of HTTP/2, and frames we send, as bytes |
-| ``header_blocks.py`` | HPACK decoding |
-| ``requests.py`` | header fields to a checked :class:`Request` |
-| ``floods.py`` | what a peer may spend: useless frames, resets, pings |
-| ``http2.py`` | the connection's state: sans-IO, bytes in, calls on streams out |
-| ``messages.py`` | gRPC's own syntax: message prefix, gzip, timeouts, status text |
-| ``calls.py`` | :class:`UnaryCall`, :class:`StreamCall`: what a handler sees |
-| ``grpc.py`` | the shell: method table, transport, timer, shutdown |
+HTTP/2 (no socket, no clock), each standing on those above it:
+  ``frames`` numbers and frames as bytes; ``header_blocks`` HPACK decoding; ``requests`` header fields to a
+  checked ``Request``; ``floods`` what a peer may spend; ``streams`` what a stream is; then one connection in
+  three layers: ``outbound`` what it sends, ``control`` what steers it, ``http2`` the engine that takes bytes.
+gRPC:
+  ``messages`` its syntax; ``observer`` counters; ``connection`` what calls share; ``calls`` unary, ``streaming``
+  the other kinds; ``methods`` the table of what is served; ``protocol`` transport and timer; ``grpc`` the server.
+The rest of the port:
+  ``listener`` sockets and the choice of protocol, ``http1*`` HTTP/1.1, ``health`` and ``reflection`` services.
 
-May import ``errors`` and ``limits``. Deliberately not here: any protobuf message, any etcd method, any
-storage. Everything above ``calls.py`` touches no socket, clock or loop.
+May import ``errors`` and ``limits``. Deliberately not here: etcd's methods and messages, storage, consensus.
 """

@@ -155,3 +155,18 @@ def encode_field(name: str, value: str) -> bytes:
 def encode_fields(fields: list[tuple[str, str]]) -> bytes:
     """A header block of literals, valid on any connection."""
     return b"".join(encode_field(name, value) for name, value in fields)
+
+
+def unpad(data: bytes, start: int, stop: int) -> tuple[int, int]:
+    """Where the content of a PADDED frame is (RFC 9113 6.1).
+
+    Raises:
+        ConnectionFailed: there is more padding than frame.
+    """
+    if start == stop:
+        raise ConnectionFailed(FRAME_SIZE_ERROR, "no room for the pad length")
+    padding = data[start]
+    start += 1
+    if padding > stop - start:
+        raise ConnectionFailed(PROTOCOL_ERROR, "more padding than content")
+    return start, stop - padding

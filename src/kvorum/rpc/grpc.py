@@ -1,93 +1,25 @@
-"""The shell around the engine: method table, transport, one timer per connection, shutdown.
+"""The gRPC server: what the rest of the program imports of this room.
 
-It holds no protocol knowledge of HTTP/2; what it adds is time and sockets. Bytes read go to the engine, which
-calls the calls; what they answer gathers in the engine and leaves in one write at the end of the turn.
-
-    data_received -> Engine.receive -> UnaryCall.run -> handler -> reply -> Engine.out
-                                                                        flush -> transport.write
-
-A connection whose client does not read is "congested" (``http2.py``): its requests then wait in
-``waiting``, its streams' writers in ``writers``, and ``flush`` lets both go on.
+A :class:`GrpcServer` has methods and connections; a connection is a ``GrpcProtocol`` (``protocol.py``), which
+may also be handed a transport that another protocol began with.
 """
 
 import asyncio
 import logging
-import socket
-from collections.abc import Coroutine
-from dataclasses import dataclass
-from typing import Any, Final, cast, final
+from typing import Final, final
 
-from kvorum import limits
-from kvorum.errors import DEADLINE_EXCEEDED, INTERNAL, INVALID_ARGUMENT
-from kvorum.rpc import frames
-from kvorum.rpc.calls import (
-    GATHERING,
-    NO_DEADLINE,
-    OK_TRAILER_BLOCK,
-    RESPONSE_HEADER_BLOCK,
-    Connection,
-    Plan,
-    StreamCall,
-    StreamHandler,
-    UnaryCall,
-    UnaryHandler,
-    status_block,
-)
-from kvorum.rpc.frames import encode_fields
-from kvorum.rpc.http2 import Engine, ResponseShape, Stream
-from kvorum.rpc.messages import (
-    StatusError,
-    check_binary_metadata,
-    check_encoding,
-    go_quote,
-    is_grpc_content_type,
-    parse_timeout,
-    unknown_method,
-    unreadable_message,
-)
+from kvorum.rpc.calls import UnaryCall
+from kvorum.rpc.connection import StreamHandler, UnaryHandler
+from kvorum.rpc.messages import StatusError, unreadable_message
+from kvorum.rpc.methods import GrpcOptions, MethodTable
 from kvorum.rpc.observer import BIDI_STREAM, UNARY, MethodCounters, RpcObserver
-from kvorum.rpc.requests import Request
+from kvorum.rpc.protocol import GrpcProtocol
+from kvorum.rpc.streaming import StreamCall
 
 __all__ = [
-    "GrpcOptions",
-    "GrpcProtocol",
-    "GrpcServer",
-    "MethodCounters",
-    "RpcObserver",
-    "StreamCall",
-    "UnaryCall",
-    "unreadable_message",
-]
-
-_OVERFLOW_BLOCK: Final = status_block(8, "grpc: too many unread answers on this connection", True)
-_SHAPE: Final = ResponseShape(RESPONSE_HEADER_BLOCK, OK_TRAILER_BLOCK, _OVERFLOW_BLOCK)
-_TIMER_GRAIN_SECONDS: Final = 0.002
-"""Deadlines closer together than this share one look at the open calls."""
-_CLOSE_SECONDS: Final = 1.0
-"""How long a client may take to see a GOAWAY before its connection is cut (grpc-go waits as long)."""
-
-
-@dataclass(frozen=True, slots=True)
-class GrpcOptions:
-    """What flags decide. Times are in seconds; zero or less turns a keepalive off, as in etcd.
-
-    ``max_message_bytes`` is what one request message may have (etcd: ``--max-request-bytes`` + 512 KiB) and
-    at least one frame's size.
-    """
-
-    max_message_bytes: int = limits.MAX_REQUEST_BYTES + limits.GRPC_OVERHEAD_BYTES
-    max_concurrent_streams: int = 2**32 - 1
-    keepalive_min_time: float = limits.GRPC_KEEPALIVE_MIN_TIME_SECONDS
-    keepalive_interval: float = limits.GRPC_KEEPALIVE_INTERVAL_SECONDS
-    keepalive_timeout: float = limits.GRPC_KEEPALIVE_TIMEOUT_SECONDS
-    handshake_seconds: float = limits.HANDSHAKE_SECONDS
-    unfinished_request_seconds: float = limits.UNFINISHED_REQUEST_SECONDS
-
-    def __post_init__(self) -> None:
-        if self.max_message_bytes < frames.DEFAULT_MAX_FRAME_SIZE:
-            raise ValueError(f"max_message_bytes is below {frames.DEFAULT_MAX_FRAME_SIZE}")
-        if self.max_concurrent_streams < 1:
-            raise ValueError("max_concurrent_streams is below 1")
+    "GrpcOptions", "GrpcProtocol", "GrpcServer", "MethodCounters", "RpcObserver", "StatusError", "StreamCall",
+    "UnaryCall", "unreadable_message",
+]  # fmt: skip
 
 
 @final
@@ -102,28 +34,22 @@ class GrpcServer:
         self.logger: Final = logger if logger is not None else logging.getLogger("kvorum.rpc")
         self.observer: Final = RpcObserver(self._active_streams)
         self.connections: Final[dict[GrpcProtocol, None]] = {}
-        self._unary: Final[dict[str, UnaryHandler]] = {}
-        self._streams: Final[dict[str, StreamHandler]] = {}
-        self._services: Final[set[str]] = set()
+        self.methods: Final = MethodTable(self.observer)
         self._stopping = False
         self._all_closed: asyncio.Event | None = None
 
     def unary(self, path: str, handler: UnaryHandler) -> None:
         """Serve "/service/method" with a synchronous handler."""
-        self._add(path)
-        self._unary[path] = handler
-        self.observer.method(path, UNARY)
+        self.methods.add(path, handler, None, UNARY)
 
     def stream(self, path: str, handler: StreamHandler, kind: str = BIDI_STREAM) -> None:
         """Serve "/service/method" with a coroutine; ``kind`` is its ``grpc_type`` in metrics."""
-        self._add(path)
-        self._streams[path] = handler
-        self.observer.method(path, kind)
+        self.methods.add(path, None, handler, kind)
 
     @property
     def services(self) -> list[str]:
         """Names of the services that have a method, sorted."""
-        return sorted(self._services)
+        return sorted(self.methods.services)
 
     def protocol(self) -> "GrpcProtocol":
         """A protocol object for one new connection."""
@@ -160,389 +86,5 @@ class GrpcServer:
         if not self.connections and self._all_closed is not None:
             self._all_closed.set()
 
-    def plan(self, request: Request) -> Plan:
-        """What a request header section asks for."""
-        plan = Plan()
-        plan.unary_handler = self._unary.get(request.path)
-        plan.stream_handler = self._streams.get(request.path)
-        http_status = 200
-        try:
-            http_status, flaw = _http_flaw(request)
-            if flaw is not None:
-                raise flaw
-            http_status = 400
-            self._read_fields(request, plan)
-            http_status = 200
-            check_encoding(plan.encoding)
-            if plan.timeout <= 0:
-                raise StatusError(DEADLINE_EXCEEDED, "context deadline exceeded")
-            if plan.unary_handler is None and plan.stream_handler is None:
-                raise unknown_method(request.path, self._services)
-            plan.counters = self.observer.methods[request.path]
-        except StatusError as error:
-            plan.unary_handler = plan.stream_handler = None
-            plan.refusal_code = error.code
-            plan.refusal = status_block(error.code, error.message, True, http_status)
-            if error.message.startswith("grpc: Decompressor"):
-                plan.refusal += encode_fields([("grpc-accept-encoding", "gzip")])
-        return plan
-
-    def _read_fields(self, request: Request, plan: Plan) -> None:
-        for name, value in request.fields:
-            if name == "grpc-timeout":
-                plan.timeout = parse_timeout(value)
-            elif name == "grpc-encoding":
-                plan.encoding = value
-            elif name.endswith("-bin"):
-                check_binary_metadata(name, value)
-
-    def _add(self, path: str) -> None:
-        service, slash, method = path.removeprefix("/").rpartition("/")
-        assert path.startswith("/"), path
-        assert slash, path
-        assert method, path
-        assert path not in {*self._unary, *self._streams}, f"{path} twice"
-        self._services.add(service)
-
     def _active_streams(self) -> int:
         return sum(len(connection.engine.streams) for connection in self.connections)
-
-
-def _http_flaw(request: Request) -> tuple[int, StatusError | None]:
-    """What makes a request none of gRPC, with the HTTP status that says so (as grpc-go)."""
-    content_type = ""
-    hosts = 0
-    for name, value in request.fields:
-        if name == "content-type":
-            content_type = value
-        elif name == "host":
-            hosts += 1
-    if hosts > 1:
-        return 400, StatusError(
-            INTERNAL,
-            f"num values of :authority: {int(request.authority is not None)}, num values of host: {hosts}, "
-            "both must only have 1 value as per HTTP/2 spec",
-        )
-    if not is_grpc_content_type(content_type):
-        return 415, StatusError(
-            INVALID_ARGUMENT, f"invalid gRPC request content-type {go_quote(content_type)}"
-        )
-    if request.method != "POST":
-        return 405, StatusError(
-            INTERNAL, f"Received a HEADERS frame with :method {go_quote(request.method)} which should be POST"
-        )
-    return 200, None
-
-
-@final
-class GrpcProtocol(Connection, asyncio.Protocol):
-    """One client connection.
-
-    Another protocol may hand over its transport: ``connection_made(transport)``, then ``data_received`` with
-    what was read so far.
-    """
-
-    __slots__ = (
-        "_close_at",
-        "_goaway_at",
-        "_last_read",
-        "_loop",
-        "_made_at",
-        "_next_deadline",
-        "_ping_at",
-        "_reading",
-        "_server",
-        "_sweep_at",
-        "_sweep_id",
-        "_sweep_progress",
-        "_timer",
-        "_timer_at",
-        "_transport",
-    )
-
-    def __init__(self, server: GrpcServer) -> None:
-        super().__init__(server.observer, server.options.max_message_bytes)
-        self._server = server
-        self._transport: asyncio.Transport | None = None
-        self._reading = True
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = NO_DEADLINE
-        self._next_deadline = NO_DEADLINE
-        self._ping_at = NO_DEADLINE
-        self._goaway_at = NO_DEADLINE
-        self._close_at = NO_DEADLINE
-        self._sweep_id = 0
-        self._sweep_progress = -1
-
-    # -- asyncio.Protocol ----------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take over a transport, new or not."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._loop = asyncio.get_running_loop()
-        options = self._server.options
-        now = self._loop.time()
-        self._made_at = self._last_read = now
-        self._sweep_at = now + options.unfinished_request_seconds
-        self.peer = _address(transport.get_extra_info("peername"))
-        self._transport.set_write_buffer_limits(high=limits.SEND_BUFFER_BYTES)
-        _set_user_timeout(transport.get_extra_info("socket"), options)
-        self.engine = Engine(
-            self,
-            _SHAPE,
-            min(options.max_concurrent_streams, limits.MAX_CONCURRENT_STREAMS),
-            options.keepalive_min_time,
-            now,
-        )
-        self.flush_soon()
-        self._arm(now + options.handshake_seconds)
-        if not self._server.opened(self):
-            self.drain()
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes from the client: handle them, then send what they gave rise to."""
-        self.flush_pending = True
-        self._last_read = now = self._loop.time()
-        self.engine.receive(data, now)
-        self.flush()
-
-    def eof_received(self) -> bool | None:
-        """The client will send no more: no gRPC client half-closes its connection, so it is gone."""
-        return None
-
-    def pause_writing(self) -> None:
-        """The transport holds SEND_BUFFER_BYTES."""
-        self.engine.set_paused(True)
-
-    def resume_writing(self) -> None:
-        """The transport's buffer has drained."""
-        self.engine.set_paused(False)
-        if not self.flush_pending:
-            self.flush_soon()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The transport is closed: whoever still works for this client is told."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._transport = None
-        self.engine.lost()
-        self.engine.out.clear()
-        self.waiting.clear()
-        self.grants.clear()
-        self._server.closed(self)
-
-    # -- Receiver ------------------------------------------------------------------------------------------
-
-    def prepare(self, request: Request) -> None:
-        """Work out what a header section means, once for all requests that repeat it."""
-        plan = self._server.plan(request)
-        request.plan = plan
-        request.announce = plan.unary_handler is None
-
-    def new_stream(self, stream_id: int, request: Request, send_window: int) -> Stream:
-        """A call begins."""
-        plan: Plan = request.plan
-        call: UnaryCall | StreamCall
-        if plan.stream_handler is None:
-            call = UnaryCall(stream_id, request, send_window, self)
-        else:
-            call = StreamCall(stream_id, request, send_window, self)
-        if plan.timeout < NO_DEADLINE:
-            call.deadline = deadline = self.engine.now + plan.timeout
-            if deadline < self._next_deadline:
-                self._next_deadline = deadline
-                self._arm(deadline)
-        return call
-
-    # -- Connection ----------------------------------------------------------------------------------------
-
-    def flush_soon(self) -> None:
-        """See that what was sent leaves at the end of this turn of the loop."""
-        if not self.flush_pending:
-            self.flush_pending = True
-            self._loop.call_soon(self.flush)
-
-    def start(self, call: StreamCall, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Run a stream's handler."""
-        return self._loop.create_task(coroutine)
-
-    def broke(self, call: UnaryCall | StreamCall, error: Exception) -> None:
-        """A handler raised what it should not."""
-        self._server.logger.error("handler failed", exc_info=error, extra={"method": call.method})
-
-    # -- sending -------------------------------------------------------------------------------------------
-
-    def flush(self) -> None:
-        """Write everything in one piece; then let go on who waited for place."""
-        self.flush_pending = False
-        transport = self._transport
-        if transport is None:
-            return
-        engine = self.engine
-        out = engine.out
-        if out and (not engine.paused or engine.terminated):
-            data = b"".join(out)
-            out.clear()
-            transport.write(data)
-            engine.flushed(engine.paused)
-        if engine.terminated or engine.draining:
-            self._wind_up(transport)
-        if engine.room > 0 and (self.waiting or self.writers):
-            self._go_on()
-        if engine.paused or not self._reading:
-            self._steer_reading(transport)
-        if out and not engine.paused:
-            self.flush_soon()
-
-    def _go_on(self) -> None:
-        """There is room again: first the streams' writers, then requests that waited."""
-        engine = self.engine
-        for call in list(self.writers):
-            if engine.unsent_of(call) < limits.STREAM_SEND_BUFFER_BYTES:
-                call.writable()
-        waiting = self.waiting
-        while waiting and engine.room > 0:
-            unary, message = waiting.popleft()
-            unary.resume(message)
-
-    def _steer_reading(self, transport: asyncio.Transport) -> None:
-        """Stop reading from a client that makes us answer and does not read; go on when it does."""
-        stop = self.engine.stop_reading
-        if stop == self._reading and not transport.is_closing():
-            self._reading = not stop
-            if stop:
-                transport.pause_reading()
-            else:
-                transport.resume_reading()
-
-    # -- ending --------------------------------------------------------------------------------------------
-
-    def drain(self) -> None:
-        """Ask the client to go elsewhere; close when its calls have ended."""
-        self.engine.goaway_begin()
-        self._goaway_at = self._loop.time() + limits.GOAWAY_SECONDS
-        self._arm(self._goaway_at)
-        self.flush_soon()
-
-    def abort(self) -> None:
-        """Cut the connection."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _wind_up(self, transport: asyncio.Transport) -> None:
-        """After GOAWAY: close when nothing is left to do."""
-        if self._close_at < NO_DEADLINE:
-            return
-        if self.engine.terminated:
-            # Reading on for a moment keeps unread bytes from turning the close into a reset, which could
-            # overtake the GOAWAY.
-            if transport.can_write_eof():
-                transport.write_eof()
-        elif self.engine.drained and not self.engine.out:
-            transport.close()
-        else:
-            return
-        self._close_at = self._loop.time() + _CLOSE_SECONDS
-        self._arm(self._close_at)
-
-    # -- time ----------------------------------------------------------------------------------------------
-
-    def _arm(self, when: float) -> None:
-        """Have ``_tick`` called at ``when`` at the latest."""
-        if when < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = when
-            self._timer = self._loop.call_at(when, self._tick)
-
-    def _tick(self) -> None:
-        """The one timer: whatever is due, and when it has to be looked at again."""
-        self._timer = None
-        self._timer_at = NO_DEADLINE
-        now = self._loop.time()
-        if now >= self._close_at or not self._alive(now):
-            self.abort()
-            return
-        if now >= self._goaway_at:
-            self._goaway_at = NO_DEADLINE
-            self.engine.goaway_final()
-        if now >= self._next_deadline:
-            self._expire(now)
-        if now >= self._sweep_at:
-            self._sweep(now)
-        when = min(self._close_at, self._goaway_at, self._next_deadline, self._sweep_at, self._alive_at())
-        self._arm(max(when, now + _TIMER_GRAIN_SECONDS))
-        self.flush_soon()
-
-    def _expire(self, now: float) -> None:
-        """End the calls whose deadline has passed; find the next one."""
-        following = NO_DEADLINE
-        for stream in list(self.engine.streams.values()):
-            call = cast("UnaryCall | StreamCall", stream)
-            deadline = call.deadline
-            if deadline is None:
-                continue
-            if deadline <= now:
-                call.expire()
-            elif deadline < following:
-                following = deadline
-        self._next_deadline = following
-
-    def _alive(self, now: float) -> bool:
-        """Keepalive as grpc-go's server does it; also the handshake's time limit."""
-        options = self._server.options
-        if not self.engine.seen_settings:
-            return now < self._made_at + options.handshake_seconds
-        if options.keepalive_interval <= 0 or options.keepalive_timeout <= 0:
-            return True
-        if self._last_read >= self._ping_at or self._ping_at == NO_DEADLINE:
-            self._ping_at = NO_DEADLINE
-            if now >= self._last_read + options.keepalive_interval:
-                self._ping_at = now
-                self.engine.keepalive_ping()
-            return True
-        return now < self._ping_at + options.keepalive_timeout
-
-    def _alive_at(self) -> float:
-        """When ``_alive`` has to look again."""
-        options = self._server.options
-        if not self.engine.seen_settings:
-            return self._made_at + options.handshake_seconds
-        if options.keepalive_interval <= 0 or options.keepalive_timeout <= 0:
-            return NO_DEADLINE
-        if self._ping_at < NO_DEADLINE:
-            return self._ping_at + options.keepalive_timeout
-        return self._last_read + options.keepalive_interval
-
-    def _sweep(self, now: float) -> None:
-        """End what began before the last sweep and is still not complete."""
-        engine = self.engine
-        if (engine.buffer or engine.block is not None) and engine.progress == self._sweep_progress:
-            engine.terminate(frames.PROTOCOL_ERROR, "request never finished")
-            return
-        for stream in list(engine.streams.values()):
-            if stream.id > self._sweep_id:
-                break
-            if isinstance(stream, UnaryCall) and stream.phase == GATHERING and stream.state == 0:
-                stream.refuse(DEADLINE_EXCEEDED, "request never finished")
-        self._sweep_id = engine.last_id
-        self._sweep_progress = engine.progress
-        self._sweep_at = now + self._server.options.unfinished_request_seconds
-
-
-def _address(name: Any) -> str:
-    """A peer name as Go prints it."""
-    if isinstance(name, tuple) and len(name) >= 2:
-        host, port = name[0], name[1]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return str(name) if name else ""
-
-
-def _set_user_timeout(sock: socket.socket | None, options: GrpcOptions) -> None:
-    """TCP_USER_TIMEOUT, as grpc-go sets it with keepalive: a peer that acknowledges nothing is cut off."""
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
-    if sock is None or option is None or options.keepalive_timeout <= 0 or options.keepalive_interval <= 0:
-        return
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, option, int(options.keepalive_timeout * 1000))
