@@ -214,3 +214,9 @@ MAX_COMPACTION_BACKLOG_BYTES: Final = 48 * 1024 * 1024
 MIN_KEYS_TO_FREEZE: Final = 65_536
 """When so many keys (or an eighth) have been added, the store takes itself out of the garbage collector's
 sight: a collection looks at each key, which at a million keys stops the process for 25 ms."""
+
+# --- process --------------------------------------------------------------------------------------------
+SWITCH_INTERVAL_SECONDS: Final = 0.0005
+"""How long a busy loop may keep the interpreter from the WAL's thread, which is about to acknowledge a batch."""
+SHUTDOWN_GRACE_SECONDS: Final = 5.0
+"""How long calls may take to end after SIGTERM (etcd waits for the request timeout; probes give up sooner)."""

@@ -7,7 +7,7 @@ response's header, and the response without its header. Source: etcd ``server/et
 from typing import Final
 
 from kvorum import errors
-from kvorum.apply.range import Readable
+from kvorum.apply.range import Readable, value_of
 from kvorum.mvcc.keyvalue import parse
 from kvorum.mvcc.store import WriteTxn
 from kvorum.proto.rpc_pb2 import DeleteRangeRequest, PutRequest
@@ -36,25 +36,30 @@ def put(txn: WriteTxn, request: PutRequest) -> tuple[int, bytes]:
     """Write a key; ``check_put`` has passed at the same state of the store."""
     key, value, lease = request.key, request.value, request.lease
     if not (request.prev_kv or request.ignore_value or request.ignore_lease):
-        return txn.put(key, value, lease), b""
+        txn.put(key, value, lease)
+        return txn.main, b""
     found = txn.range(key, b"").kvs
     previous = found[0] if found else None
     if request.ignore_value:
         assert previous is not None, "check_put lets no ignore_value pass without a key"
-        value = parse(previous).value
+        value = value_of(previous)
     if request.ignore_lease:
         assert previous is not None, "check_put lets no ignore_lease pass without a key"
         lease = parse(previous).lease
-    revision = txn.put(key, value, lease)
+    txn.put(key, value, lease)
     if not request.prev_kv or previous is None:
-        return revision, b""
-    return revision, _PREV_KV_TAG + varint(len(previous)) + previous
+        return txn.main, b""
+    return txn.main, _PREV_KV_TAG + varint(len(previous)) + previous
 
 
 def delete_range(txn: WriteTxn, request: DeleteRangeRequest) -> tuple[int, bytes]:
     """Delete the keys of a range; the revision moves only if there were any."""
-    deleted, previous = txn.delete_range(request.key, request.range_end, want_previous=request.prev_kv)
-    parts = [_DELETED_TAG + varint(deleted)] if deleted else []
     if request.prev_kv:
-        parts += [_PREV_KVS_TAG + varint(len(kv)) + kv for kv in previous]
+        previous = txn.delete_range(request.key, request.range_end)
+        deleted = len(previous)
+    else:
+        previous = []
+        deleted = txn.delete_range_count(request.key, request.range_end)
+    parts = [_DELETED_TAG + varint(deleted)] if deleted else []
+    parts += [_PREV_KVS_TAG + varint(len(kv)) + kv for kv in previous]
     return txn.revision, b"".join(parts)

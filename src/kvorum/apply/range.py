@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from kvorum import errors
-from kvorum.mvcc.keyvalue import KeyValueFields, parse, without_value
+from kvorum.mvcc.keyvalue import key_of, parse, without_value
 from kvorum.mvcc.store import CompactedError, FutureRevisionError, RangeResult
 from kvorum.proto.rpc_pb2 import RangeRequest
 from kvorum.proto.wire import varint
@@ -22,12 +22,12 @@ _KVS_TAG: Final = b"\x12"
 _MORE: Final = b"\x18\x01"
 _COUNT_TAG: Final = b"\x20"
 
-_SORT_FIELD: Final[dict[int, Callable[[KeyValueFields], Any]]] = {
-    _KEY: lambda fields: fields.key,
-    int(RangeRequest.SortTarget.VERSION): lambda fields: fields.version,
-    int(RangeRequest.SortTarget.CREATE): lambda fields: fields.create_revision,
-    int(RangeRequest.SortTarget.MOD): lambda fields: fields.mod_revision,
-    _VALUE: lambda fields: fields.value,
+_SORT_FIELD: Final[dict[int, Callable[[bytes], Any]]] = {
+    _KEY: key_of,
+    int(RangeRequest.SortTarget.VERSION): lambda kv: parse(kv).version,
+    int(RangeRequest.SortTarget.CREATE): lambda kv: parse(kv).create_revision,
+    int(RangeRequest.SortTarget.MOD): lambda kv: parse(kv).mod_revision,
+    _VALUE: lambda kv: value_of(kv),
 }
 
 
@@ -98,9 +98,10 @@ def select(view: Readable, r: RangeRequest) -> tuple[int, list[bytes], int, bool
     return found.revision, kvs, found.count, more
 
 
-def key_of(kv: bytes) -> bytes:
-    """The key of a serialized key-value."""
-    return parse(kv).key
+def value_of(kv: bytes) -> bytes:
+    """The value of a serialized key-value."""
+    fields = parse(kv)
+    return kv[fields.value_start : fields.value_end]
 
 
 def encode(kvs: list[bytes], count: int, more: bool) -> bytes:
@@ -137,5 +138,4 @@ def _sorted(kvs: list[bytes], target: int, descending: bool) -> list[bytes]:
     """Sort; what compares equal keeps the order of its keys."""
     if target == _KEY:
         return kvs[::-1] if descending else kvs
-    field = _SORT_FIELD[target]
-    return sorted(kvs, key=lambda kv: field(parse(kv)), reverse=descending)
+    return sorted(kvs, key=_SORT_FIELD[target], reverse=descending)

@@ -12,7 +12,7 @@ from typing import Any, Final, final
 from kvorum import errors
 from kvorum.apply import kv, range as ranges
 from kvorum.apply.range import Readable
-from kvorum.mvcc.keyvalue import KeyValueFields, parse
+from kvorum.mvcc.keyvalue import parse
 from kvorum.mvcc.store import Store, WriteTxn
 from kvorum.proto.rpc_pb2 import Compare, RangeRequest, RequestOp, TxnRequest
 from kvorum.proto.wire import delimited, varint
@@ -26,15 +26,16 @@ _TXN_TAG: Final = b"\x22"
 _EMPTY_HEADER: Final = b"\x0a\x00"
 
 _VALUE: Final = int(Compare.CompareTarget.VALUE)
-_ABSENT: Final = KeyValueFields(b"", 0, 0, 0, b"", 0)
+_ABSENT: Final = b""
+"""The serialized KeyValue of a key that does not exist: all zeros."""
 
 # target -> (what the key has, what the request names)
-_OPERANDS: Final[dict[int, tuple[Callable[[KeyValueFields], Any], Callable[[Compare], Any]]]] = {
-    int(Compare.CompareTarget.VERSION): (lambda f: f.version, lambda c: c.version),
-    int(Compare.CompareTarget.CREATE): (lambda f: f.create_revision, lambda c: c.create_revision),
-    int(Compare.CompareTarget.MOD): (lambda f: f.mod_revision, lambda c: c.mod_revision),
-    _VALUE: (lambda f: f.value, lambda c: c.value),
-    int(Compare.CompareTarget.LEASE): (lambda f: f.lease, lambda c: c.lease),
+_OPERANDS: Final[dict[int, tuple[Callable[[bytes], Any], Callable[[Compare], Any]]]] = {
+    int(Compare.CompareTarget.VERSION): (lambda kv: parse(kv).version, lambda c: c.version),
+    int(Compare.CompareTarget.CREATE): (lambda kv: parse(kv).create_revision, lambda c: c.create_revision),
+    int(Compare.CompareTarget.MOD): (lambda kv: parse(kv).mod_revision, lambda c: c.mod_revision),
+    _VALUE: (ranges.value_of, lambda c: c.value),
+    int(Compare.CompareTarget.LEASE): (lambda kv: parse(kv).lease, lambda c: c.lease),
 }
 _HOLDS: Final[dict[int, Callable[[Any, Any], bool]]] = {
     int(Compare.CompareResult.EQUAL): lambda a, b: bool(a == b),
@@ -44,7 +45,7 @@ _HOLDS: Final[dict[int, Callable[[Any, Any], bool]]] = {
 }
 
 # What etcd does with enum values of a later version: an unknown target compares equal, an unknown result holds.
-_ALWAYS_EQUAL: Final[tuple[Callable[[KeyValueFields], Any], Callable[[Compare], Any]]] = (
+_ALWAYS_EQUAL: Final[tuple[Callable[[bytes], Any], Callable[[Compare], Any]]] = (
     lambda _: 0,
     lambda _: 0,
 )
@@ -131,7 +132,7 @@ def _holds(view: Readable, compare: Compare) -> bool:
     if not kvs and compare.target == _VALUE:
         return False
     wanted = of_request(compare)
-    return all(holds(of_key(fields), wanted) for fields in (map(parse, kvs) if kvs else (_ABSENT,)))
+    return all(holds(of_key(found), wanted) for found in kvs or (_ABSENT,))
 
 
 def _check_puts(view: Readable, branch: Branch) -> None:

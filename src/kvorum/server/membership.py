@@ -7,6 +7,7 @@ Source: etcd ``server/etcdserver/api/membership`` (member.go, store.go, cluster.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, final
 
@@ -61,13 +62,13 @@ class Table(Protocol):
     def get(self, key: bytes) -> bytes | None: ...
     def put(self, key: bytes, value: bytes) -> None: ...
     def delete(self, key: bytes) -> bool: ...
-    def items(self) -> list[tuple[bytes, bytes]]: ...
+    def iterate(self) -> Iterator[tuple[bytes, bytes]]: ...
 
 
 class Tables(Protocol):
     """The backend, as far as membership sees it."""
 
-    def table(self, name: str) -> Table: ...
+    def table(self, name: bytes) -> Table: ...
 
 
 @final
@@ -80,16 +81,16 @@ class Cluster:
     def __init__(self, cluster_id: int, local_id: int, tables: Tables) -> None:
         self.id: Final = cluster_id
         self.local_id: Final = local_id
-        self._members_table: Final = tables.table("members")
-        self._removed_table: Final = tables.table("members_removed")
-        self._cluster_table: Final = tables.table("cluster")
+        self._members_table: Final = tables.table(b"members")
+        self._removed_table: Final = tables.table(b"members_removed")
+        self._cluster_table: Final = tables.table(b"cluster")
         self.members: Final[dict[int, MemberInfo]] = {}
         self.removed: Final[set[int]] = set()
         version = self._cluster_table.get(_VERSION_KEY)
         self.version: str | None = version.decode() if version is not None else None
-        for key, value in self._members_table.items():
+        for key, value in self._members_table.iterate():
             self.members[int(key, 16)] = MemberInfo.from_json(value)
-        self.removed.update(int(key, 16) for key, _ in self._removed_table.items())
+        self.removed.update(int(key, 16) for key, _ in self._removed_table.iterate())
 
     @property
     def local(self) -> MemberInfo | None:
@@ -131,7 +132,7 @@ class Cluster:
     def check_invariants(self) -> None:
         """Assert what the class promises."""
         assert not self.removed & self.members.keys(), "a removed member is still listed"
-        stored = {int(key, 16): MemberInfo.from_json(value) for key, value in self._members_table.items()}
+        stored = {int(key, 16): MemberInfo.from_json(value) for key, value in self._members_table.iterate()}
         assert stored == self.members, "the backend's members differ from those in memory"
 
     def _store(self, member: MemberInfo) -> None:

@@ -5,18 +5,19 @@ API what it may ask: propose, read linearizably, look at the status. Time comes 
 runs on a real loop or a simulated one.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, final
+from typing import Final, Protocol, TypeVar, final
 
-from kvorum import limits
+from kvorum import failpoint, limits
 from kvorum.apply.applier import Applier, Result
 from kvorum.errors import ERR_STOPPED, EtcdError
-from kvorum.failpoint import failpoint
 from kvorum.logging import Logger
+from kvorum.mvcc.hash import HashKvResult
 from kvorum.mvcc.store import Store
-from kvorum.raft.codec import decode_conf_change
-from kvorum.raft.node import RawNode
+from kvorum.raft.codec import decode_conf_change, encode_conf_state
+from kvorum.raft.rawnode import RawNode
 from kvorum.raft.types import (
     CONF_CHANGE_ADD_LEARNER_NODE,
     CONF_CHANGE_ADD_NODE,
@@ -33,6 +34,23 @@ from kvorum.server.propose import Done, Proposals
 from kvorum.server.reads import Reads
 from kvorum.server.ready import ReadyLoop
 from kvorum.server.snapshots import Snapshots
+
+
+R = TypeVar("R", covariant=True)
+
+
+class SlicedJob(Protocol[R]):
+    """Work on the store that is done in steps (``mvcc/hash.py``)."""
+
+    @property
+    def result(self) -> R:
+        """What came out, once done."""
+
+    def step(self) -> bool:
+        """Do a little; True when done."""
+
+    def close(self) -> None:
+        """Let the store go."""
 
 
 class Timers(Protocol):
@@ -89,7 +107,7 @@ class Node:
         self.store: Final = store
         self.cluster: Final = cluster
         self.term = raft.term
-        self.leader = raft.leader
+        self.leader = raft.lead
         self.applied_index = store.consistent_index
         self.leader_changes_total = 0
         self._raft: Final = raft
@@ -120,7 +138,7 @@ class Node:
     @property
     def committed_index(self) -> int:
         """The highest log index known to be committed."""
-        return self._raft.committed
+        return self._raft.commit
 
     @property
     def is_leader(self) -> bool:
@@ -141,7 +159,7 @@ class Node:
         """
         if self._stopped:
             raise ERR_STOPPED
-        self.proposals.propose(number, body, done, self._raft.committed - self.applied_index)
+        self.proposals.propose(number, body, done, self._raft.commit - self.applied_index)
 
     def when_compacted(self, callback: Callable[[], None]) -> None:
         """Call back once the compaction under way has removed its revisions, and that is durable."""
@@ -149,6 +167,50 @@ class Node:
             self._compaction_waiters.append(callback)
         else:
             callback()
+
+    async def linearizable_read(self) -> None:
+        """Return once the store is known to be no older than this moment.
+
+        Raises:
+            EtcdError: ERR_TIMEOUT, ERR_LEADER_CHANGED, ERR_STOPPED.
+        """
+        waiting: asyncio.Future[EtcdError | None] = asyncio.get_running_loop().create_future()
+
+        def answer(error: EtcdError | None) -> None:
+            if not waiting.done():
+                waiting.set_result(error)
+
+        self.reads.wait(answer)
+        error = await waiting
+        if error is not None:
+            raise error
+
+    def hash_kv(self, revision: int, done: Callable[[HashKvResult], None]) -> None:
+        """Hash the key space up to ``revision`` (0: the newest) in slices; ``done`` gets what came out.
+
+        Raises:
+            CompactedError, FutureRevisionError: there is nothing to hash at that revision.
+        """
+        self._in_slices(self.store.hash_kv_job(revision), done)
+
+    def hash_backend(self, done: Callable[[int], None]) -> None:
+        """Hash the whole backend in slices."""
+        self._in_slices(self.store.hash_job(), done)
+
+    def _in_slices(self, job: SlicedJob[R], done: Callable[[R], None]) -> None:
+        """Step a job whenever the loop has been round; others are served in between."""
+
+        def step() -> None:
+            if self._stopped:
+                job.close()
+            elif job.step():
+                result = job.result
+                job.close()
+                done(result)
+            else:
+                self._timers.call_later(0, step)
+
+        step()
 
     # --- what the Ready loop drives --------------------------------------------------------------------
 
@@ -174,13 +236,14 @@ class Node:
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Apply committed entries, in order; whoever waits for one is answered."""
-        failpoint("apply_before")
+        if failpoint.enabled:
+            failpoint.hit("apply_before")
         self.term = self._raft.term
         store, applier, proposals = self.store, self._applier, self.proposals
         for entry in entries:
             assert entry.index == self.applied_index + 1, "the log is applied without gaps and repeats"
             self.applied_index = entry.index
-            store.set_applied(entry.index, entry.term)
+            store.consistent_index, store.term = entry.index, entry.term
             if entry.type != ENTRY_NORMAL:
                 self._apply_conf_change(entry)
             elif entry.data:
@@ -188,17 +251,19 @@ class Node:
                 proposals.applied(opened.request_id, applier.apply(opened.number, opened.body))
         self._raft.applied_to(self.applied_index)
         store.commit_if_due(self._timers.time())
-        if store.compaction_pending and not self._compacting:
+        if store.compacting and not self._compacting:
             self._compacting = True
             self._timers.call_later(0, self._compact)
         self._snapshots.after_apply(self.applied_index)
+        if failpoint.enabled:
+            failpoint.hit("apply_after")
 
     def _apply_conf_change(self, entry: Entry) -> None:
         """A membership change: names and addresses to the cluster, votes to Raft."""
         assert entry.type == ENTRY_CONF_CHANGE, "etcd's members propose changes one at a time"
         change = decode_conf_change(entry.data)
         conf_state = self._raft.apply_conf_change(change)
-        self.store.set_conf_state(conf_state)
+        self.store.conf_state = encode_conf_state(conf_state)
         self._change_membership(change)
 
     def _change_membership(self, change: ConfChange) -> None:
@@ -224,7 +289,7 @@ class Node:
         """One slice of removing compacted revisions; the loop serves others between two of them."""
         if self._stopped:
             return
-        if not self.store.compaction_step():
+        if not self.store.compaction_step(limits.COMPACTION_SLICE_SECONDS, self._timers.time):
             self._timers.call_later(self._options.compaction_sleep_seconds, self._compact)
             return
         self._compacting = False

@@ -17,16 +17,17 @@ The loop never waits: it is called, does what can be done, and is called again. 
 thesis §10.2.1, etcd ``server/etcdserver/raft.go``.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, final
 
-from kvorum.failpoint import failpoint
-from kvorum.raft.node import RawNode
-from kvorum.raft.ready import Ready
-from kvorum.raft.types import Entry, HardState, Message
-from kvorum.raft.node import ProposalDropped
+from kvorum import failpoint
+from kvorum.raft.core import ProposalDropped
+from kvorum.raft.rawnode import RawNode, Ready
+from kvorum.raft.types import Entry, Message
 from kvorum.server.propose import Proposals
 from kvorum.server.reads import Reads
+from kvorum.wal.record import WalSnapshot
 from kvorum.wal.wal import Wal
 from kvorum.wal.writer import WalWriter
 
@@ -40,6 +41,8 @@ class Transport(Protocol):
 
 class StateMachine(Protocol):
     """What committed entries are applied to (``server/node.py``)."""
+
+    applied_index: int
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Apply entries, in order, each exactly once."""
@@ -65,6 +68,7 @@ class ReadyLoop:
         clock: Callable[[], float],
         call_soon: Callable[[Callable[[], None]], object],
         fatal: Callable[[BaseException], None],
+        observe_fsync: Callable[[float], None],
     ) -> None:
         self._raft: Final = raft
         self._wal: Final = wal
@@ -73,14 +77,14 @@ class ReadyLoop:
         self._clock: Final = clock
         self._call_soon: Final = call_soon
         self._fatal: Final = fatal
+        self._observe_fsync: Final = observe_fsync
         self._proposals: Proposals
         self._reads: Reads
         self._machine: StateMachine
         self._scheduled = False
         self._stopped = False
         self._persisting: Ready | None = None
-        self._unsaved: HardState | None = None
-        self._on_idle: Callable[[], None] | None = None
+        self._markers: Final[deque[tuple[WalSnapshot, Callable[[], None]]]] = deque()
 
     def attach(self, proposals: Proposals, reads: Reads, machine: StateMachine) -> None:
         """Name those who feed the loop and what it feeds; once, before the first ``kick``."""
@@ -94,14 +98,14 @@ class ReadyLoop:
             self._scheduled = True
             self._call_soon(self._run)
 
+    def write_marker(self, marker: WalSnapshot, done: Callable[[], None]) -> None:
+        """Write a snapshot's marker to the log between two Readies; ``done`` is called when it is durable."""
+        self._markers.append((marker, done))
+        self.kick()
+
     def stop(self) -> None:
         """Do nothing more; what is being synced is finished by its thread."""
         self._stopped = True
-
-    @property
-    def persisting(self) -> bool:
-        """Whether a batch is on its way to the disk."""
-        return self._persisting is not None
 
     def _run(self) -> None:
         self._scheduled = False
@@ -109,8 +113,13 @@ class ReadyLoop:
             return
         try:
             self._feed()
-            while self._persisting is None and not self._stopped and self._raft.has_ready():
-                self._carry_out(self._raft.ready())
+            while not self._writer.busy and not self._stopped:
+                if self._markers:
+                    self._start_marker(*self._markers.popleft())
+                elif self._raft.has_ready():
+                    self._carry_out(self._raft.ready())
+                else:
+                    break
         except Exception as error:  # whatever went wrong, going on could answer for what is not so
             self._stopped = True
             self._fatal(error)
@@ -131,35 +140,26 @@ class ReadyLoop:
         """One round; the numbers are those of the module's docstring."""
         # 1
         if ready.soft_state is not None:
-            self._machine.leader_changed(ready.soft_state.leader)
+            self._machine.leader_changed(ready.soft_state.lead)
         # 2
         if ready.messages:
             self._transport.send(ready.messages)
         # 3
-        if ready.hard_state is not None:
-            self._unsaved = ready.hard_state
-        if ready.must_sync:
-            self._persist(ready)
+        batch = self._wal.prepare(ready.hard_state, ready.entries)
+        if batch.must_sync:  # a new commit index alone is a hint, and goes with the next batch
+            self._persisting = ready
+            self._writer.submit(batch, self._persisted)
         # 4
         for read_state in ready.read_states:
             self._reads.confirmed(read_state.context, read_state.index)
         if ready.committed_entries:
             self._machine.apply(ready.committed_entries)
-        self._reads.run(self._raft.applied)
+        self._reads.run(self._machine.applied_index)
         # 5
         if self._persisting is None:
             self._finish(ready)
 
-    def _persist(self, ready: Ready) -> None:
-        """Hand entries and hard state to the WAL's thread. A new commit index alone is no reason to: it is a hint,
-        and goes with the next batch.
-        """
-        batch = self._wal.prepare(self._unsaved, ready.entries)
-        self._unsaved = None
-        self._persisting = ready
-        self._writer.submit(batch, self._persisted)
-
-    def _persisted(self, error: BaseException | None, _fsync_seconds: float) -> None:
+    def _persisted(self, error: BaseException | None, fsync_seconds: float) -> None:
         """The WAL's thread is done with the batch; called on the loop."""
         ready, self._persisting = self._persisting, None
         assert ready is not None, "the WAL reported a batch that was not under way"
@@ -168,11 +168,24 @@ class ReadyLoop:
             self._stopped = True
             self._fatal(error)
             return
+        self._observe_fsync(fsync_seconds)
         if self._stopped:
             return
-        failpoint("ready_after_persist")
+        if failpoint.enabled:
+            failpoint.hit("ready_after_persist")
         self._finish(ready)
         self._run()
+
+    def _start_marker(self, marker: WalSnapshot, done: Callable[[], None]) -> None:
+        def written(error: BaseException | None, _fsync_seconds: float) -> None:
+            if error is not None:
+                self._stopped = True
+                self._fatal(error)
+            elif not self._stopped:
+                done()
+                self._run()
+
+        self._writer.submit(self._wal.prepare_snapshot(marker), written)
 
     def _finish(self, ready: Ready) -> None:
         if ready.messages_after_persist:

@@ -13,6 +13,7 @@ from kvorum.apply import range as ranges
 from kvorum.apply import txn
 from kvorum.apply.applier import Result
 from kvorum.errors import EtcdError
+from kvorum.mvcc.keyvalue import key_of
 from kvorum.proto.rpc_pb2 import (
     CompactionRequest,
     DeleteRangeRequest,
@@ -180,7 +181,7 @@ class KvService(Service):
             if done:
                 return
             sent += len(kvs)
-            request.key = ranges.key_of(kvs[-1]) + b"\0"
+            request.key = key_of(kvs[-1]) + b"\0"
             if len(out) < self._chunk_bytes // 2:
                 chunk = request.limit * 2
             elif len(out) > self._chunk_bytes * 2:

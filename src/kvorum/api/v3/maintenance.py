@@ -7,6 +7,7 @@ from typing import final
 
 from kvorum import ETCD_VERSION, errors
 from kvorum.api.v3.service import Service, parse
+from kvorum.mvcc.hash import HashKvResult
 from kvorum.mvcc.store import CompactedError, FutureRevisionError
 from kvorum.proto.rpc_pb2 import (
     HashKVRequest,
@@ -39,8 +40,8 @@ class MaintenanceService(Service):
             raftIndex=node.committed_index,
             raftAppliedIndex=node.applied_index,
             raftTerm=node.term,
-            dbSize=node.store.size,
-            dbSizeInUse=node.store.size_in_use,
+            dbSize=node.store.backend.size,
+            dbSizeInUse=node.store.backend.size_in_use,
             isLearner=node.is_learner,
         )
         if not node.leader:
@@ -51,7 +52,9 @@ class MaintenanceService(Service):
         """A checksum of the whole backend; only comparable between members of one kind."""
         parse(HashRequest, body)
 
-        def done(value: int, revision: int) -> None:
+        revision = self.node.revision
+
+        def done(value: int) -> None:
             self.reply(call, revision, HashResponse(hash=value).SerializeToString())
 
         self.node.hash_backend(done)
@@ -60,9 +63,9 @@ class MaintenanceService(Service):
         """A checksum of the key space up to a revision; equal on members that agree."""
         request = parse(HashKVRequest, body)
 
-        def done(value: int, revision: int, compact_revision: int) -> None:
-            response = HashKVResponse(hash=value, compact_revision=compact_revision)
-            self.reply(call, revision, response.SerializeToString())
+        def done(result: HashKvResult) -> None:
+            response = HashKVResponse(hash=result.hash, compact_revision=result.compact_revision)
+            self.reply(call, result.revision, response.SerializeToString())
 
         try:
             self.node.hash_kv(request.revision, done)

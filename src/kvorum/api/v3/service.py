@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError, Message
 from kvorum import errors
 from kvorum.api.v3.header import Header
 from kvorum.apply.applier import Result
-from kvorum.rpc.grpc import UnaryCall
+from kvorum.rpc.grpc import UnaryCall, unreadable_message
 from kvorum.server.node import Node
 
 M = TypeVar("M", bound=Message)
@@ -43,6 +43,5 @@ def parse(kind: type[M], body: bytes) -> M:
     try:
         return kind.FromString(body)
     except DecodeError:
-        raise errors.EtcdError(
-            errors.INTERNAL, f"grpc: error unmarshalling request: proto: {kind.__name__}: invalid wire format"
-        ) from None
+        unreadable = unreadable_message()
+        raise errors.EtcdError(unreadable.code, unreadable.message) from None

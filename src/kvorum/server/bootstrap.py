@@ -1,0 +1,269 @@
+"""How a member begins: from nothing, or from what its data directory holds.
+
+From nothing: IDs from the configuration, a log with this member's metadata, and a Raft that starts with one
+AddNode entry, as in etcd. From a directory: the newest ``.snap`` that the log knows of, the log from there on, and
+the backend; together they must make sense (``_check``), or the member does not start.
+Source: etcd ``server/etcdserver/bootstrap.go``, ``raft.go`` (startNode, restartNode).
+"""
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, final
+
+from kvorum import failpoint
+from kvorum.config import Config
+from kvorum.logging import Logger
+from kvorum.metrics import histogram
+from kvorum.mvcc.store import Store
+from kvorum.proto.etcdserver_pb2 import Metadata
+from kvorum.raft.codec import decode_conf_state
+from kvorum.raft.config import RaftConfig
+from kvorum.raft.rawnode import RawNode
+from kvorum.raft.types import EMPTY_SNAPSHOT, ConfState, Snapshot
+from kvorum.server import ids
+from kvorum.server.membership import Cluster, MemberInfo
+from kvorum.snapshot.snap_file import Snapshotter
+from kvorum.wal import segments
+from kvorum.wal.errors import SnapshotNotFoundError
+from kvorum.wal.record import WalSnapshot
+from kvorum.wal.recovery import Recovered, recover, valid_snapshots
+from kvorum.wal.segments import DirectoryLock
+from kvorum.wal.wal import Wal
+
+
+class BootstrapError(Exception):
+    """The data directory or the configuration does not let the member start; one line says why and what to do."""
+
+
+@final
+class Figures:
+    """Histograms that are filled where things happen and read by ``/metrics``."""
+
+    __slots__ = ("commit_seconds", "fsync_seconds")
+
+    def __init__(self) -> None:
+        self.commit_seconds: Final = histogram("etcd_disk_backend_commit_duration_seconds")
+        self.fsync_seconds: Final = histogram("etcd_disk_wal_fsync_duration_seconds")
+
+
+@final
+@dataclass(frozen=True)
+class Begun:
+    """Everything a member is made of, opened and consistent."""
+
+    member_id: int
+    cluster: Cluster
+    raft: RawNode
+    wal: Wal
+    store: Store
+    snapshotter: Snapshotter
+    lock: DirectoryLock
+    snapshot_index: int
+    figures: "Figures"
+
+    def close(self) -> None:
+        """Give back the files; the WAL's thread must have ended."""
+        self.store.close()
+        self.wal.close()
+        self.lock.release()
+
+
+@final
+class Bootstrap:
+    """Opens a data directory. One use: ``begin``."""
+
+    def __init__(self, config: Config, log: Logger, *, clock: Callable[[], float]) -> None:
+        self._config: Final = config
+        self._log: Final = log
+        self._clock: Final = clock
+        self._snapshotter: Final = Snapshotter(str(config.snap_path))
+        self._figures: Final = Figures()
+
+    def begin(self) -> Begun:
+        """Open or create everything.
+
+        Raises:
+            BootstrapError, ConfigError, FlagError: it cannot start like this.
+            WalError, BackendError, OSError: the files, or the disk.
+        """
+        config = self._config
+        _make_private(config.data_dir)
+        _make_private(str(config.member_path))
+        lock = DirectoryLock(str(config.member_path))
+        try:
+            _make_private(str(config.snap_path))
+            if segments.exists(str(config.wal_path)):
+                return self._restart(lock)
+            return self._start_new(lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def _open_store(self) -> Store:
+        """Open the backend and load the index from it."""
+        config = self._config
+        path = str(config.database_path)
+        fresh = not os.path.exists(path)
+        started = self._clock()
+        store = Store.open(
+            path,
+            clock=self._clock,
+            batch_interval_seconds=config.backend_batch_interval.seconds,
+            batch_limit=config.backend_batch_limit,
+            on_commit=self._figures.commit_seconds.observe,
+        )
+        self._log.info("opened backend db", path=path, took=f"{self._clock() - started:.6f}s", created=fresh)
+        self._log.info("kvstore restored", current_rev=store.revision)
+        return store
+
+    def _raft_config(self, member_id: int) -> RaftConfig:
+        return RaftConfig(
+            id=member_id,
+            random=random.SystemRandom().randrange,
+            election_ticks=self._config.election_ticks,
+            pre_vote=self._config.pre_vote,
+            trace=self._log.named("raft").info,
+        )
+
+    def _start_new(self, lock: DirectoryLock) -> Begun:
+        config = self._config
+        if config.database_path.exists():
+            raise BootstrapError(
+                f"{config.database_path} is there but the log in {config.wal_path} is not: restore the member's"
+                " directory as a whole, or start with an empty one"
+            )
+        cluster_id, local, members = self._initial_members()
+        if failpoint.enabled:
+            failpoint.hit("bootstrap_before_wal")
+        metadata = Metadata(NodeID=local.id, ClusterID=cluster_id)
+        wal = Wal.create(
+            str(config.wal_path), metadata.SerializeToString(), unsafe_no_fsync=config.unsafe_no_fsync
+        )
+        return self._first_run(cluster_id, local, members, wal, self._open_store(), lock)
+
+    def _initial_members(self) -> tuple[int, MemberInfo, list[MemberInfo]]:
+        """The cluster's ID, this member, and all members, from the configuration."""
+        config = self._config
+        config.verify_bootstrap()
+        members = [
+            MemberInfo(
+                id=ids.member_id([str(url) for url in urls], config.initial_cluster_token),
+                peer_urls=tuple(sorted(str(url) for url in urls)),
+                name=name,
+            )
+            for name, urls in config.initial_members().items()
+        ]
+        local = next(member for member in members if member.name == config.name)
+        return ids.cluster_id(member.id for member in members), local, members
+
+    def _first_run(
+        self,
+        cluster_id: int,
+        local: MemberInfo,
+        members: list[MemberInfo],
+        wal: Wal,
+        store: Store,
+        lock: DirectoryLock,
+    ) -> Begun:
+        self._say("starting local member", local.id, cluster_id)
+        raft = RawNode.bootstrap(self._raft_config(local.id), [(m.id, m.to_json()) for m in members])
+        cluster = Cluster(cluster_id, local.id, store)
+        return Begun(local.id, cluster, raft, wal, store, self._snapshotter, lock, 0, self._figures)
+
+    def _begin_again(self, metadata: Metadata, wal: Wal, store: Store, lock: DirectoryLock) -> Begun:
+        cluster_id, local, members = self._initial_members()
+        if (metadata.NodeID, metadata.ClusterID) != (local.id, cluster_id):
+            raise BootstrapError(
+                f"the log in {self._config.wal_path} was made for member {ids.hex_id(metadata.NodeID)} of cluster"
+                f" {ids.hex_id(metadata.ClusterID)}, the configuration makes {ids.hex_id(local.id)} of"
+                f" {ids.hex_id(cluster_id)}: start with the configuration of the first start, or an empty directory"
+            )
+        return self._first_run(cluster_id, local, members, wal, store, lock)
+
+    def _restart(self, lock: DirectoryLock) -> Begun:
+        snapshot, recovered = self._recover_log()
+        metadata = Metadata.FromString(recovered.metadata)
+        store = self._open_store()
+        try:
+            self._check(snapshot, recovered, store)
+            if not recovered.entries and snapshot is EMPTY_SNAPSHOT:
+                # The process ended between creating the log and writing its first entries: begin once more.
+                return self._begin_again(metadata, recovered.wal, store, lock)
+            conf_state = decode_conf_state(store.conf_state) if store.conf_state else ConfState()
+            raft = RawNode(
+                self._raft_config(metadata.NodeID),
+                snapshot=snapshot,
+                hard_state=recovered.state,
+                entries=recovered.entries,
+                applied=store.consistent_index,
+                conf_state=conf_state,
+            )
+        except BaseException:
+            store.backend.abandon()
+            recovered.wal.close()
+            raise
+        self._say("restarting local member", metadata.NodeID, metadata.ClusterID, commit_index=raft.commit)
+        cluster = Cluster(metadata.ClusterID, metadata.NodeID, store)
+        for member in cluster.listed():
+            self._log.info(
+                "recovered/added member from store",
+                cluster_id=ids.hex_id(cluster.id),
+                local_member_id=ids.hex_id(metadata.NodeID),
+                recovered_remote_peer_id=ids.hex_id(member.id),
+                recovered_remote_peer_urls=list(member.peer_urls),
+            )
+        index = snapshot.metadata.index
+        return Begun(
+            metadata.NodeID, cluster, raft, recovered.wal, store, self._snapshotter, lock, index, self._figures
+        )
+
+    def _recover_log(self) -> tuple[Snapshot, Recovered]:
+        """The newest snapshot that the log knows, and the log behind it.
+
+        A ``.snap`` whose marker did not reach the log is passed over: the crash came between the two.
+        """
+        try:
+            return self._recover_behind(self._snapshotter.load_newest() or EMPTY_SNAPSHOT)
+        except SnapshotNotFoundError:
+            markers = valid_snapshots(str(self._config.wal_path))
+            return self._recover_behind(self._snapshotter.load_newest(markers) or EMPTY_SNAPSHOT)
+
+    def _recover_behind(self, snapshot: Snapshot) -> tuple[Snapshot, Recovered]:
+        start = WalSnapshot(snapshot.metadata.index, snapshot.metadata.term)
+        no_fsync = self._config.unsafe_no_fsync
+        return snapshot, recover(str(self._config.wal_path), start, unsafe_no_fsync=no_fsync)
+
+    def _check(self, snapshot: Snapshot, recovered: Recovered, store: Store) -> None:
+        """The backend must lie between the snapshot and the end of the log."""
+        first, last = snapshot.metadata.index, snapshot.metadata.index
+        if recovered.entries:
+            last = recovered.entries[-1].index
+        applied = store.consistent_index
+        if first <= applied <= last:
+            return
+        config = self._config
+        raise BootstrapError(
+            f"the database {config.database_path} stands at log index {applied}, but the log in {config.wal_path}"
+            f" covers {first} to {last}: they are not of one member at one time;"
+            " restore the member's directory as a whole, or from a snapshot"
+        )
+
+    def _say(self, message: str, member: int, cluster: int, **fields: object) -> None:
+        self._log.info(
+            message, {"cluster-id": ids.hex_id(cluster), "local-member-id": ids.hex_id(member)}, **fields
+        )
+
+
+def _make_private(path: str) -> None:
+    """Make a directory that only its owner can enter (etcd ``fileutil.TouchDirAll``).
+
+    Raises:
+        OSError: it cannot be made, or not written to.
+    """
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    probe = os.path.join(path, ".touch")
+    with open(probe, "wb"):
+        pass
+    os.unlink(probe)
