@@ -11,12 +11,15 @@ the value at which its segment starts. The first segment opens with (crc 0, meta
 further one with (crc, metadata, hard state).
 
 **Torn or corrupt.** Data is written in place over zeros, and a disk writes whole sectors. So after a power
-cut the last records may be missing sector by sector: a frame of which a whole sector is zero, or which runs
-past the end of the file, was torn, and may be cut off, since nobody was told that it is durable. Anything
-else is corruption. etcd stops asking there. Two things more are asked here, so that a flipped bit in a length
-field or in a record full of zeros does not pass for a torn write and take acknowledged records with it:
+cut the last records may be missing sector by sector, and after a write that stopped half-way there are zeros
+from some byte on. A frame of which a whole sector is zero, from whose end on all is zero, or which runs past
+the end of the file was torn, and may be cut off, since nobody was told that it is durable. Anything else is
+corruption. etcd stops asking there (``isTornEntry``). Three things more are asked here, so that a flipped bit
+in a length field or in a record full of zeros does not pass for a torn write and take acknowledged records
+with it:
 
 - a zero length field inside a sector that goes on with other bytes is no unwritten sector;
+- a record that is whole but for its length field was not torn;
 - if, beyond the damage, records follow that chain by CRC and that were written *after a sync* (something
   behind entries and their hard state, or behind a snapshot marker), the damaged record had been synced before
   them.
@@ -237,7 +240,7 @@ class SegmentDecoder:
         if at + 8 > len(segment):
             if at == len(segment):
                 return False
-            raise self._damaged("the file ends within a length field", len(segment))
+            raise self._damaged("the file ends within a length field", len(segment) + 1)
         (field,) = _LENGTH.unpack_from(segment, at)
         if field == 0:
             self._check_end()
@@ -249,7 +252,7 @@ class SegmentDecoder:
         if field >> 56 != (_LENGTH_FLAGS[pad] >> 56) or size >= MAX_WAL_RECORD_BYTES:
             raise self._damaged("an impossible length field", body)
         if end + pad > len(segment):
-            raise self._damaged("the file ends within a record", end + pad)
+            raise self._damaged("the file ends within a record", end, pad)
         try:
             # 08 <type> 10 <crc> [1a <size> <data>]
             if segment[body] != 0x08 or segment[body + 2] != 0x10:
@@ -266,20 +269,20 @@ class SegmentDecoder:
             else:
                 raise IndexError
         except IndexError:
-            raise self._damaged("not a record", end + pad) from None
+            raise self._damaged("not a record", end) from None
         if record_type == CRC_TYPE:
             if data is not None or (self.chained and crc != self.crc):
-                raise self._damaged("crc mismatch between segments", end + pad)
+                raise self._damaged("crc mismatch between segments", end)
             self.chained = True
         else:
             if not self.chained:
-                raise self._damaged("the segment does not start with its crc", end + pad)
+                raise self._damaged("the segment does not start with its crc", end)
             if data is None:
                 if record_type != METADATA_TYPE:
-                    raise self._damaged("a record without data", end + pad)
+                    raise self._damaged("a record without data", end)
                 data = b""
             if crc32c(data, self.crc) != crc:
-                raise self._damaged("crc mismatch", end + pad)
+                raise self._damaged("crc mismatch", end)
         self.crc = crc
         self.start = at
         self.type = record_type
@@ -303,13 +306,32 @@ class SegmentDecoder:
         if self.has_garbage() and synced_after(self.segment, at):
             raise DamagedRecordError(at, "records are missing", torn=False)
 
-    def _damaged(self, reason: str, end: int) -> DamagedRecordError:
+    def _damaged(self, reason: str, end: int, pad: int = 0) -> DamagedRecordError:
+        """Judge what stands at ``offset`` and is no record; ``end`` is where its length field lets it end."""
+        segment = self.segment
         torn = (
             self.is_last
-            and (end > len(self.segment) or self.offset + 8 > len(self.segment) or self._lost_sector(end))
-            and not synced_after(self.segment, self.offset)
+            and (end + pad > len(segment) or not any(segment[end - 1 :]) or self._lost_sector(end))
+            and not self._is_whole_but_for_its_length(end)
+            and not synced_after(segment, self.offset)
         )
         return DamagedRecordError(self.offset, reason, torn)
+
+    def _is_whole_but_for_its_length(self, end: int) -> bool:
+        """Whether the record, which delimits itself, is intact and the length field says another ``end``."""
+        segment = self.segment
+        body = self.offset + FRAME_BYTES
+        try:
+            if segment[body] != 0x08 or segment[body + 2] != 0x10:
+                return False
+            crc, cursor = _varint(segment, body + 3)
+            if segment[cursor] != 0x1A:
+                return False
+            length, cursor = _varint(segment, cursor + 1)
+        except IndexError:
+            return False
+        data = segment[cursor : cursor + length]
+        return cursor + length != end and len(data) == length and crc32c(data, self.crc) == crc
 
     def _lost_sector(self, end: int) -> bool:
         """Whether a whole sector of the frame that starts at ``offset`` was never written."""

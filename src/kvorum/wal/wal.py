@@ -455,15 +455,15 @@ class Wal:
         sequence = tail.sequence + 1
         path = os.path.join(self._directory, segment_name(sequence, batch.next_index))
         disk.rename(fresh.path, path)
+        self._next_segment = None
+        with self._lock:
+            self._segments.append(Segment(path, sequence, batch.next_index, fresh.handle))
         if failpoint.enabled:
             failpoint.hit("wal_cut_after_rename")
         if not self._unsafe_no_fsync:
             disk.sync_dir(self._directory)
         if failpoint.enabled:
             failpoint.hit("wal_cut_after_dir_fsync")
-        self._next_segment = None
-        with self._lock:
-            self._segments.append(Segment(path, sequence, batch.next_index, fresh.handle))
         _LOGGER.info("created a new WAL segment", extra={"path": path})
 
     def make_next_segment(self) -> None:
