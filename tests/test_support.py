@@ -1,4 +1,4 @@
-"""The process helpers themselves, against etcd: what other tests build on must hold without Kvorum."""
+"""The process helpers themselves, against both servers: what other tests build on."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,31 +6,42 @@ from pathlib import Path
 import pytest
 
 from kvorum import errors
+from tests.conftest import StartMember
 from tests.support import process
 from tests.support.client import Client, op_put, op_range, refused_with
 from tests.support.etcdctl import Etcdctl
-from tests.support.process import Member, MemberError
+from tests.support.process import Member, MemberError, Program
+
+BOTH = pytest.mark.parametrize(
+    "program", [process.etcd(), process.kvorum()], ids=lambda program: program.name
+)
 
 
+@BOTH
 def test_acknowledged_writes_survive_kill_and_restart(
-    etcd: Member, connect: Callable[[Member], Client]
+    program: Program, start_member: StartMember, connect: Callable[[Member], Client]
 ) -> None:
-    client = connect(etcd)
+    member = start_member(program)
+    client = connect(member)
     assert client.put(b"a", b"1").header.revision == 2
-    etcd.kill()
-    assert not etcd.running
-    etcd.start()
+    member.kill()
+    assert not member.running
+    member.start()
     assert client.get(b"a") == b"1"
-    first = etcd.pid
-    etcd.restart()
-    assert etcd.pid != first
+    first = member.pid
+    member.restart()
+    assert member.pid != first
     assert client.get(b"a") == b"1"
-    assert etcd.rss_bytes() > 1 << 20
-    assert any(record["msg"] == "ready to serve client requests" for record in etcd.log_records())
+    assert member.rss_bytes() > 1 << 20
+    assert any(record["msg"] == "ready to serve client requests" for record in member.log_records())
 
 
-def test_client_and_etcdctl(etcd: Member, connect: Callable[[Member], Client]) -> None:
-    client = connect(etcd)
+@BOTH
+def test_client_and_etcdctl(
+    program: Program, start_member: StartMember, connect: Callable[[Member], Client]
+) -> None:
+    member = start_member(program)
+    client = connect(member)
     done = client.txn(success=[op_put(b"k", b"v"), op_range(b"k")])
     assert done.responses[1].response_range.kvs[0].value == b"v"
     with refused_with(errors.ERR_EMPTY_KEY):
@@ -39,7 +50,7 @@ def test_client_and_etcdctl(etcd: Member, connect: Callable[[Member], Client]) -
         client.range(b"k", revision=99)
     with pytest.raises(AssertionError, match="was not refused"), refused_with(errors.ERR_COMPACTED):
         client.range(b"k")
-    ctl = Etcdctl(etcd.endpoint)
+    ctl = Etcdctl(member.endpoint)
     assert ctl.run("get", "k").stdout == "k\nv\n"
     assert ctl.json("get", "k")["count"] == 1
     assert ctl.run("nonsense", check=False).status != 0

@@ -31,11 +31,20 @@ ROOMS: Final = {
     "wal": _room("the log on disk holds Raft's nouns and nothing above them", "raft"),
     "snapshot": _room("files of Raft's nouns and of key-values, apart from the path", "raft", "wal"),
     "mvcc": _room("storage: keys and revisions, whoever asks"),
-    "apply": _room("the only writer of storage; deterministic, so no Raft state, no waiting calls", "mvcc"),
+    "watch": _room("events of revisions to the watchers they match; reads storage, asks nobody", "mvcc"),
+    "lease": _room("a queue of expiries; what expires goes through the log, which is the server's"),
+    "auth": _room("users, roles and tokens as values"),
+    "v2store": _room("a tree of its own; what changes it comes from apply"),
+    "apply": _room(
+        "the only writer of storage; deterministic, so no Raft state, no waiting calls",
+        "mvcc", "lease", "auth", "v2store",
+    ),
+    "peer": _room("carries Raft's messages and snapshots between members", "raft", "snapshot", "rpc"),
     "api": _room("talks to the member, never to storage or the log", "rpc", "server", "apply"),
     "server": _room(
         "the Ready loop and the assembly: every room below it, and the shells it starts",
-        "raft", "wal", "snapshot", "apply", "mvcc", "rpc", "api", "config", "metrics",
+        "raft", "wal", "snapshot", "peer", "apply", "mvcc", "watch", "lease", "auth", "v2store",
+        "rpc", "api", "config", "metrics",
     ),
     "config": _room("flags are values"),
     "metrics": _room("numbers"),
@@ -50,7 +59,7 @@ ROOMS: Final = {
 GROUPS: Final = {"flag": "config", "config": "config", "metrics": "metrics"}
 """Modules at the top whose names begin so form one room."""
 
-ASSEMBLY: Final = ("server/member.py", "server/bootstrap.py")
+ASSEMBLY: Final = ("server/member.py", "server/bootstrap.py", "server/figures.py")
 """The modules of ``server`` that import the shells above it (``api``, ``rpc``): they assemble them."""
 
 IO: Final = frozenset(
@@ -73,7 +82,19 @@ class Core:
 
 
 CORES: Final = (
-    Core(("raft/", "rpc/http2", "wal/codec", "mvcc/index"), IO | TIME_AND_CHANCE, "a sans-IO core"),
+    Core(
+        ("raft/", "wal/record", "mvcc/index", "mvcc/keyset", "watch/", "lease/", "v2store/"),
+        IO | TIME_AND_CHANCE,
+        "a sans-IO core",
+    ),
+    Core(
+        (
+            "rpc/http2", "rpc/frames", "rpc/header_blocks", "rpc/requests", "rpc/floods", "rpc/streams",
+            "rpc/outbound", "rpc/control", "rpc/messages",
+        ),
+        IO | TIME_AND_CHANCE,
+        "the protocol is a sans-IO core",
+    ),
     Core(("apply/",), IO | TIME_AND_CHANCE, "apply is the same on every member"),
     Core(
         ("mvcc/",),
@@ -81,7 +102,7 @@ CORES: Final = (
         "storage waits for nobody, and time is an argument",
     ),
     Core(("api/",), frozenset({"lmdb", "socket", "os", "random"}), "the API only asks the member"),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +124,7 @@ ONLY_IN: Final = (
 )
 
 MAX_FUNCTION_LINES: Final = 60
-MAX_FILE_LINES: Final = 400
+MAX_FILE_LINES: Final = 450
 MAX_TEST_FUNCTION_LINES: Final = 80
 MAX_TEST_FILE_LINES: Final = 500
 
@@ -116,7 +137,15 @@ class Long:
     reason: str
 
 
-LONG_FILES: Final[dict[str, Long]] = {}
+LONG_FILES: Final[dict[str, Long]] = {
+    "src/kvorum/raft/core.py": Long(950, "the heart: one state machine, as the paper has it"),
+    "src/kvorum/raft/rawnode.py": Long(480, "the order of a Ready is one argument, best read in one place"),
+    "src/kvorum/mvcc/store.py": Long(
+        720, "the heart of storage: one open transaction and all that goes into it"
+    ),
+    "src/kvorum/wal/wal.py": Long(560, "the log's two halves share their invariants"),
+    "src/kvorum/watch/hub.py": Long(520, "who gets which event, and in which order, is one decision"),
+}
 """By path from the root."""
 
 LONG_FUNCTIONS: Final[dict[str, Long]] = {}
