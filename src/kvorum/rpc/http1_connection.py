@@ -223,7 +223,7 @@ class HttpConnection(asyncio.Protocol):
         assert request is self._current, "answered twice"
         if request is self._parser.request:
             request.keep_alive = False  # the rest of a body that the handler did not want
-        elif (self._eof or self._server.closing) and not self._queue:
+        elif self._is_last():
             request.keep_alive = False
         body = response.body
         if isinstance(body, bytes):
@@ -323,7 +323,7 @@ class HttpConnection(asyncio.Protocol):
     def _completed(self, request: HttpRequest) -> None:
         """The answer is written: close, or turn to the next request."""
         self._current = None
-        if not request.keep_alive:
+        if not request.keep_alive or self._is_last():
             self._close(linger=self._parser.refused or self._parser.request is not None)
             return
         if not self._queue:
@@ -334,6 +334,10 @@ class HttpConnection(asyncio.Protocol):
         if not self._feeding and not self._dispatching:
             self._dispatch()
             self._balance_reading()
+
+    def _is_last(self) -> bool:
+        """Whether nothing can follow what is being answered."""
+        return (self._eof or self._server.closing) and not self._queue
 
     def _cancel_pending(self) -> None:
         """Tell the handler at work that nobody waits any more, and forget those that have not begun."""

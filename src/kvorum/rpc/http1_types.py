@@ -185,9 +185,11 @@ def parse_query(text: str) -> tuple[Values, str]:
             continue
         name, _, value = pair.partition("=")
         try:
-            values.setdefault(unescape_query(name), []).append(unescape_query(value))
+            name, value = unescape_query(name), unescape_query(value)
         except ValueError as error:
             fault = fault or str(error)
+        else:
+            values.setdefault(name, []).append(value)
     return values, fault
 
 
