@@ -106,3 +106,56 @@ def _magnitude(text: str) -> int:
         return int(text, base)
     except ValueError:
         raise GoSyntaxError(text) from None
+
+
+_SIMPLE_ESCAPES: Final = {escape[1]: char for char, escape in _ESCAPES.items()}
+_DIGITS: Final = {"x": 2, "u": 4, "U": 8}
+
+
+def unquote(text: str) -> tuple[str, int]:
+    """Return the Go string literal at the start of ``text``, and the index behind it (``%q`` of ``Sscanf``).
+
+    A byte given as an escape (``\\xff``) that is no UTF-8 comes back as Python's surrogateescape has it.
+
+    Raises:
+        GoSyntaxError: There is no whole literal.
+    """
+    if text[:1] == "`":
+        end = text.find("`", 1)
+        if end < 0:
+            raise GoSyntaxError(text)
+        return text[1:end], end + 1
+    if text[:1] != '"':
+        raise GoSyntaxError(text)
+    data, index = bytearray(), 1
+    while index < len(text):
+        char = text[index]
+        if char == '"':
+            return data.decode("utf-8", "surrogateescape"), index + 1
+        if char == "\n":
+            break
+        if char == "\\":
+            piece, index = _unescape(text, index + 1)
+            data += piece
+        else:
+            data += char.encode("utf-8", "surrogateescape")
+            index += 1
+    raise GoSyntaxError(text)
+
+
+def _unescape(text: str, index: int) -> tuple[bytes, int]:
+    kind = text[index : index + 1]
+    if kind and kind in _SIMPLE_ESCAPES:
+        return _SIMPLE_ESCAPES[kind].encode(), index + 1
+    octal = "0" <= kind <= "7"
+    length = 3 if octal else _DIGITS.get(kind, 0)
+    start = index if octal else index + 1
+    digits = text[start : start + length]
+    try:
+        code = int(digits, 8 if octal else 16)
+        if len(digits) != length or "_" in digits:
+            raise GoSyntaxError(text)
+        raw = octal or kind == "x"
+        return (bytes([code]) if raw else chr(code).encode()), start + length
+    except (ValueError, OverflowError, UnicodeEncodeError):
+        raise GoSyntaxError(text) from None
