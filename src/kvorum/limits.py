@@ -220,3 +220,47 @@ SWITCH_INTERVAL_SECONDS: Final = 0.0005
 """How long a busy loop may keep the interpreter from the WAL's thread, which is about to acknowledge a batch."""
 SHUTDOWN_GRACE_SECONDS: Final = 5.0
 """How long calls may take to end after SIGTERM (etcd waits for the request timeout; probes give up sooner)."""
+
+# --- watch ----------------------------------------------------------------------------------------------
+WATCH_STREAM_QUEUE_BYTES: Final = 4 * 1024 * 1024
+"""Responses of one stream that wait for its reader; what comes on top is read again from the history later
+(etcd ``watchable_store.go``: chanBufLen = 128 responses, of any size)."""
+WATCH_TOTAL_QUEUE_BYTES: Final = 256 * 1024 * 1024
+"""The same of all streams together; above it each may hold only WATCH_STREAM_QUEUE_BYTES_UNDER_PRESSURE (etcd: no
+bound)."""
+WATCH_STREAM_QUEUE_BYTES_UNDER_PRESSURE: Final = 64 * 1024
+"""A stream's share while all of them hold too much: enough to keep a reader that reads busy."""
+WATCH_RESPONSE_OVERHEAD_BYTES: Final = 64
+"""What a queued response costs besides its bytes."""
+MAX_WATCHERS_PER_STREAM: Final = 1_000_000
+"""Watches of one stream, about half a KiB each (etcd: no bound)."""
+WATCH_CATCH_UP_STEPS: Final = 1000
+"""Records read, or watchers moved, in one slice of catching up, 2 to 5 ms (etcd ``watcher_group.go``:
+watchBatchMaxRevs = 1000 revisions in one response)."""
+WATCH_CATCH_UP_BYTES: Final = 1024 * 1024
+"""Bytes of KeyValues after which such a slice ends with the revision it is in (etcd: no bound)."""
+WATCH_RESPONSE_BYTES: Final = MAX_REQUEST_BYTES + GRPC_OVERHEAD_BYTES
+"""Responses of watches with ``fragment`` are cut to less than this (etcd ``v3rpc/watch.go``: maxRequestBytes)."""
+WATCH_PROGRESS_INTERVAL_SECONDS: Final = 600.0
+"""``--experimental-watch-progress-notify-interval``: progress notifications of watches without events."""
+MIN_WATCH_PROGRESS_INTERVAL_SECONDS: Final = 0.1
+"""The smallest such interval that is taken (etcd ``v3rpc/watch.go``: minWatchProgressInterval)."""
+WATCH_PROGRESS_JITTER: Final = 0.1
+"""Part of the interval by which streams differ, so that clients that came together are not told together."""
+
+# --- lease ----------------------------------------------------------------------------------------------
+MAX_LEASE_TTL_SECONDS: Final = 9_000_000_000
+"""Longest lease (etcd ``lessor.go``: MaxLeaseTTL)."""
+LEASE_REVOKES_PER_SECOND: Final = 1000
+"""Expired leases handed out for revocation, so that a pile of them does not fill the log (etcd: leaseRevokeRate)."""
+LEASE_REVOKE_BURST: Final = 100
+"""The most handed out at once, a tenth of a second's (etcd looks twice a second for 500)."""
+LEASE_EXPIRIES_PER_SECOND_AFTER_PROMOTION: Final = LEASE_REVOKES_PER_SECOND * 3 // 4
+"""A new leader lets no more leases than this expire in any second: what piled up meanwhile leaves room for others
+(etcd ``lessor.go``: Promote)."""
+LEASE_REVOKE_RETRY_SECONDS: Final = 3.0
+"""An expired lease that is still there after so long is handed out again (etcd: defaultExpiredleaseRetryInterval)."""
+LEASE_CHECKPOINT_INTERVAL_SECONDS: Final = 300.0
+"""How often a lease's remaining TTL enters the log (etcd: defaultLeaseCheckpointInterval)."""
+MAX_LEASE_CHECKPOINTS_PER_ENTRY: Final = 1000
+"""Checkpoints in one log entry (etcd: maxLeaseCheckpointBatchSize)."""
