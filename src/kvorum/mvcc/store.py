@@ -13,8 +13,8 @@ data.
 Work that grows with the keyspace is done in slices that the caller drives between other things:
 ``compaction_step`` and the hash jobs (``compaction.py``, ``hash.py``).
 
-Invariants (``check_invariants``): ``compact_revision`` <= ``revision``; every revision in the index is a record
-of the tree and, compaction aside, the other way round; the index's own.
+Invariants (``check_invariants``): ``compact_revision`` <= ``revision``; every revision in the index is a
+record of the tree and, compaction aside, the other way round; the index's own.
 """
 
 from __future__ import annotations
