@@ -4,6 +4,7 @@ The texts are those of Go's net package, which etcd prints as they are ("listen 
 address already in use"); which addresses a URL stands for follows it as well.
 """
 
+import errno
 import os
 import socket
 import ssl
@@ -102,7 +103,8 @@ def _listen_error(network: str, label: str, error: OSError) -> ListenError:
 
 
 def _reason(error: OSError) -> str:
-    text = os.strerror(error.errno) if error.errno else str(error)
+    # A path too long for a socket is an OSError without a number in Python; the kernel would say EINVAL.
+    text = os.strerror(error.errno or errno.EINVAL)
     return text[:1].lower() + text[1:]
 
 
