@@ -1,5 +1,6 @@
 """Identifiers are those that etcd computes."""
 
+from kvorum.proto.wire import varint
 from kvorum.server import ids
 
 
@@ -28,3 +29,9 @@ def test_request_ids_are_unique_across_members_and_restarts() -> None:
     given = [generator.next() for generator in generators for _ in range(1000)]
     assert len(set(given)) == len(given)
     assert all(0 < identifier < 1 << 64 for identifier in given)
+
+
+def test_the_varint_of_an_id_is_the_ids_varint_beyond_every_carry() -> None:
+    generator = ids.RequestIdGenerator(0xFFFF, 1_700_000_000.0)
+    twin = ids.RequestIdGenerator(0xFFFF, 1_700_000_000.0)
+    assert all(generator.next_varint() == varint(twin.next()) for _ in range(40_000))

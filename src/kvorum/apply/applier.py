@@ -9,9 +9,20 @@ from typing import Final, Protocol, final
 from kvorum import errors
 from kvorum.apply import kv, txn
 from kvorum.apply import range as ranges
+from kvorum.apply.alarms import Alarms, cost_of_txn
 from kvorum.mvcc.store import CompactedError, FutureRevisionError, Store
 from kvorum.proto.membership_pb2 import ClusterMemberAttrSetRequest, ClusterVersionSetRequest
-from kvorum.proto.rpc_pb2 import CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
+from kvorum.proto.rpc_pb2 import (
+    AlarmMember,
+    AlarmRequest,
+    AlarmResponse,
+    AlarmType,
+    CompactionRequest,
+    DeleteRangeRequest,
+    PutRequest,
+    RangeRequest,
+    TxnRequest,
+)
 
 # Field numbers of etcdserverpb.InternalRaftRequest.
 _RANGE: Final = 3
@@ -19,6 +30,7 @@ _PUT: Final = 4
 _DELETE_RANGE: Final = 5
 _TXN: Final = 6
 _COMPACTION: Final = 7
+_ALARM: Final = 10
 _CLUSTER_VERSION_SET: Final = 1300
 _CLUSTER_MEMBER_ATTR_SET: Final = 1301
 
@@ -54,6 +66,7 @@ class Applier:
     """Applies requests to the store and the membership, in the order they are given."""
 
     def __init__(self, store: Store, membership: Membership) -> None:
+        self.alarms: Final = Alarms(store.table(b"alarm"))
         self._store: Final = store
         self._membership: Final = membership
         self._operations: Final[dict[int, Callable[[bytes], tuple[int, bytes]]]] = {
@@ -62,6 +75,7 @@ class Applier:
             _DELETE_RANGE: self._delete_range,
             _TXN: self._txn,
             _COMPACTION: self._compaction,
+            _ALARM: self._alarm,
             _CLUSTER_VERSION_SET: self._cluster_version_set,
             _CLUSTER_MEMBER_ATTR_SET: self._cluster_member_attr_set,
         }
@@ -84,6 +98,7 @@ class Applier:
         return Result(revision, response)
 
     def _put(self, body: bytes) -> tuple[int, bytes]:
+        self.alarms.refuse_growth()
         request = PutRequest.FromString(body)
         if request.lease or request.ignore_value or request.ignore_lease:
             kv.check_put(self._store.read(), request)
@@ -94,6 +109,7 @@ class Applier:
             transaction.end()
 
     def _delete_range(self, body: bytes) -> tuple[int, bytes]:
+        self.alarms.refuse_corrupt()
         transaction = self._store.write()
         try:
             return kv.delete_range(transaction, DeleteRangeRequest.FromString(body))
@@ -101,12 +117,19 @@ class Applier:
             transaction.end()
 
     def _txn(self, body: bytes) -> tuple[int, bytes]:
-        return txn.execute_write(self._store, TxnRequest.FromString(body))
+        request = TxnRequest.FromString(body)
+        if cost_of_txn(request):
+            self.alarms.refuse_growth()
+        else:
+            self.alarms.refuse_corrupt()
+        return txn.execute_write(self._store, request)
 
     def _range(self, body: bytes) -> tuple[int, bytes]:
+        self.alarms.refuse_corrupt()
         return ranges.execute(self._store.read(), RangeRequest.FromString(body))
 
     def _compaction(self, body: bytes) -> tuple[int, bytes]:
+        self.alarms.refuse_corrupt()
         try:
             self._store.compact(CompactionRequest.FromString(body).revision)
         except CompactedError:
@@ -114,6 +137,19 @@ class Applier:
         except FutureRevisionError:
             raise errors.ERR_FUTURE_REV from None
         return self._store.revision, b""
+
+    def _alarm(self, body: bytes) -> tuple[int, bytes]:
+        request = AlarmRequest.FromString(body)
+        alarms = self.alarms
+        answer: list[AlarmMember] = []
+        if request.action == AlarmRequest.AlarmAction.GET:
+            answer = alarms.of(request.alarm)
+        elif request.action == AlarmRequest.AlarmAction.ACTIVATE and request.alarm != AlarmType.NONE:
+            answer = [alarms.activate(request.memberID, request.alarm)]
+        elif request.action == AlarmRequest.AlarmAction.DEACTIVATE:
+            disarmed = alarms.deactivate(request.memberID, request.alarm)
+            answer = [] if disarmed is None else [disarmed]
+        return 0, AlarmResponse(alarms=answer).SerializeToString()
 
     def _cluster_version_set(self, body: bytes) -> tuple[int, bytes]:
         self._membership.set_version(ClusterVersionSetRequest.FromString(body).ver)

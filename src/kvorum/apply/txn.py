@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 from kvorum import errors
-from kvorum.apply import kv, range as ranges
+from kvorum.apply import kv
+from kvorum.apply import range as ranges
 from kvorum.apply.range import Readable
 from kvorum.mvcc.keyvalue import parse
 from kvorum.mvcc.store import Store, WriteTxn
@@ -44,7 +45,8 @@ _HOLDS: Final[dict[int, Callable[[Any, Any], bool]]] = {
     int(Compare.CompareResult.NOT_EQUAL): lambda a, b: bool(a != b),
 }
 
-# What etcd does with enum values of a later version: an unknown target compares equal, an unknown result holds.
+# What etcd does with enum values of a later version: an unknown target compares equal, an unknown result
+# holds.
 _ALWAYS_EQUAL: Final[tuple[Callable[[bytes], Any], Callable[[Compare], Any]]] = (
     lambda _: 0,
     lambda _: 0,
@@ -86,7 +88,8 @@ def execute_write(store: Store, request: TxnRequest) -> tuple[int, bytes]:
     """Run a transaction that may write, as one revision.
 
     Raises:
-        EtcdError: a check failed (ERR_KEY_NOT_FOUND, ERR_LEASE_NOT_FOUND, ERR_COMPACTED, ERR_FUTURE_REV); nothing
+        EtcdError: a check failed (ERR_KEY_NOT_FOUND, ERR_LEASE_NOT_FOUND, ERR_COMPACTED, ERR_FUTURE_REV);
+        nothing
             was written.
     """
     view = store.read()
@@ -125,7 +128,9 @@ def decide(view: Readable, request: TxnRequest) -> Branch:
 
 
 def _holds(view: Readable, compare: Compare) -> bool:
-    """Whether a comparison holds for every key of its range (for an absent key: for zeros, never for a value)."""
+    """Whether a comparison holds for every key of its range (for an absent key: for zeros, never for a
+    value).
+    """
     of_key, of_request = _OPERANDS.get(compare.target, _ALWAYS_EQUAL)
     holds = _HOLDS.get(compare.result, _anything)
     kvs = view.range(compare.key, compare.range_end, keys_only=compare.target != _VALUE).kvs

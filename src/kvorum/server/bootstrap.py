@@ -1,9 +1,9 @@
 """How a member begins: from nothing, or from what its data directory holds.
 
 From nothing: IDs from the configuration, a log with this member's metadata, and a Raft that starts with one
-AddNode entry, as in etcd. From a directory: the newest ``.snap`` that the log knows of, the log from there on, and
-the backend; together they must make sense (``_check``), or the member does not start.
-Source: etcd ``server/etcdserver/bootstrap.go``, ``raft.go`` (startNode, restartNode).
+AddNode entry, as in etcd. From a directory: the newest ``.snap`` that the log knows of, the log from there
+on, and the backend; together they must make sense (``_check``), or the member does not start. Source: etcd
+``server/etcdserver/bootstrap.go``, ``raft.go`` (startNode, restartNode).
 """
 
 import os
@@ -34,7 +34,9 @@ from kvorum.wal.wal import Wal
 
 
 class BootstrapError(Exception):
-    """The data directory or the configuration does not let the member start; one line says why and what to do."""
+    """The data directory or the configuration does not let the member start; one line says why and what to
+    do.
+    """
 
 
 @final
@@ -131,8 +133,8 @@ class Bootstrap:
         config = self._config
         if config.database_path.exists():
             raise BootstrapError(
-                f"{config.database_path} is there but the log in {config.wal_path} is not: restore the member's"
-                " directory as a whole, or start with an empty one"
+                f"{config.database_path} is there but the log in {config.wal_path} is not: restore the"
+                " member's directory as a whole, or start with an empty one"
             )
         cluster_id, local, members = self._initial_members()
         if failpoint.enabled:
@@ -176,9 +178,9 @@ class Bootstrap:
         cluster_id, local, members = self._initial_members()
         if (metadata.NodeID, metadata.ClusterID) != (local.id, cluster_id):
             raise BootstrapError(
-                f"the log in {self._config.wal_path} was made for member {ids.hex_id(metadata.NodeID)} of cluster"
-                f" {ids.hex_id(metadata.ClusterID)}, the configuration makes {ids.hex_id(local.id)} of"
-                f" {ids.hex_id(cluster_id)}: start with the configuration of the first start, or an empty directory"
+                f"the log in {self._config.wal_path} was made for member {ids.hex_id(metadata.NodeID)} of"
+                f" cluster {ids.hex_id(metadata.ClusterID)}, the flags make {ids.hex_id(local.id)} of"
+                f" {ids.hex_id(cluster_id)}: start as the first time, or with an empty directory"
             )
         return self._first_run(cluster_id, local, members, wal, store, lock)
 
@@ -216,7 +218,15 @@ class Bootstrap:
             )
         index = snapshot.metadata.index
         return Begun(
-            metadata.NodeID, cluster, raft, recovered.wal, store, self._snapshotter, lock, index, self._figures
+            metadata.NodeID,
+            cluster,
+            raft,
+            recovered.wal,
+            store,
+            self._snapshotter,
+            lock,
+            index,
+            self._figures,
         )
 
     def _recover_log(self) -> tuple[Snapshot, Recovered]:
@@ -245,8 +255,8 @@ class Bootstrap:
             return
         config = self._config
         raise BootstrapError(
-            f"the database {config.database_path} stands at log index {applied}, but the log in {config.wal_path}"
-            f" covers {first} to {last}: they are not of one member at one time;"
+            f"the database {config.database_path} stands at log index {applied}, but the log in"
+            f" {config.wal_path} covers {first} to {last}: they are not of one member at one time;"
             " restore the member's directory as a whole, or from a snapshot"
         )
 

@@ -1,11 +1,13 @@
 """What the node shows of itself: to health checks, and to ``/metrics``."""
 
-from collections.abc import Sequence
-from typing import Final, final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
 
 from kvorum import ETCD_VERSION
 from kvorum.api.http.health import HealthHandlers
-from kvorum.metrics import Metrics, bind_calls, bind_process
+from kvorum.apply.alarms import NONE
+from kvorum.metrics import Figure, Labels, Metrics, bind_calls, bind_process
+from kvorum.proto.rpc_pb2 import AlarmType
 from kvorum.rpc.observer import RpcObserver
 from kvorum.server.bootstrap import Begun
 from kvorum.server.ids import hex_id
@@ -29,8 +31,8 @@ class NodeHealth:
         return self._node.is_learner
 
     def alarms(self) -> Sequence[str]:
-        """There are none yet: nothing raises them."""
-        return ()
+        """Names of the alarms that are raised, one for each member that raised it."""
+        return [AlarmType.Name(raised.alarm) for raised in self._node.alarms.of(NONE)]
 
     def serializable_read(self) -> None:
         """Read one key of this member's store."""
@@ -79,12 +81,16 @@ def bind_metrics(
     bind("etcd_server_quota_backend_bytes", lambda: quota_bytes)
     bind("etcd_server_health_success", lambda: health.successes)
     bind("etcd_server_health_failures", lambda: health.failures)
-    bind("etcd_server_healthcheck", lambda: dict(health.last_result))
-    bind("etcd_server_healthchecks_total", lambda: dict(health.results))
+    bind("etcd_server_healthcheck", lambda: _figures(health.last_result))
+    bind("etcd_server_healthchecks_total", lambda: _figures(health.results))
     bind("etcd_server_id", lambda: {(hex_id(node.member_id),): 1})
     bind("etcd_server_version", lambda: {(ETCD_VERSION,): 1})
     bind("etcd_cluster_version", lambda: {(_short(node.cluster.version),): 1} if node.cluster.version else {})
     return metrics
+
+
+def _figures(counts: Mapping[Any, int]) -> Mapping[Labels, Figure]:
+    return {tuple(labels): count for labels, count in counts.items()}
 
 
 def _short(version: str | None) -> str:

@@ -1,8 +1,8 @@
 """A member, whole: files opened, node and services joined, ports served, signals obeyed.
 
-The only module that knows every room. ``run`` is what the ``kvorum`` command calls; ``Member`` is the same without
-signals and exit codes, for embedding. Log messages are etcd's: scripts wait for them.
-Source: etcd ``server/embed/etcd.go``, ``server/etcdmain/etcd.go``.
+The only module that knows every room. ``run`` is what the ``kvorum`` command calls; ``Member`` is the same
+without signals and exit codes, for embedding. Log messages are etcd's: scripts wait for them. Source: etcd
+``server/embed/etcd.go``, ``server/etcdmain/etcd.go``.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, final
@@ -35,8 +36,8 @@ from kvorum.rpc.listener import Listener
 from kvorum.rpc.sockets import ListenError
 from kvorum.server import requests
 from kvorum.server.bootstrap import Begun, Bootstrap, BootstrapError
-from kvorum.server.ids import RequestIdGenerator, hex_id
 from kvorum.server.figures import NodeHealth, bind_metrics
+from kvorum.server.ids import RequestIdGenerator, hex_id
 from kvorum.server.node import Node, NodeOptions
 from kvorum.server.ready import ReadyLoop
 from kvorum.server.snapshots import SnapshotOptions, Snapshots
@@ -47,7 +48,15 @@ from kvorum.wal.record import WalSnapshot
 from kvorum.wal.wal import Wal
 from kvorum.wal.writer import WalWriter
 
-START_ERRORS: Final = (BootstrapError, BackendError, WalError, LogLostError, ConfigError, ListenError, OSError)
+START_ERRORS: Final = (
+    BootstrapError,
+    BackendError,
+    WalError,
+    LogLostError,
+    ConfigError,
+    ListenError,
+    OSError,
+)
 """What a start can fail with for reasons outside the program; each text is one line."""
 
 
@@ -87,8 +96,8 @@ class MemberFiles:
 class Member:
     """One member: ``await start()`` until it serves, ``await stop()`` until everything is closed.
 
-    ``failed`` becomes done with the error if the disk fails or the program contradicts itself: whoever runs the
-    member ends the process then, without closing what can no longer be trusted.
+    ``failed`` becomes done with the error if the disk fails or the program contradicts itself: whoever runs
+    the member ends the process then, without closing what can no longer be trusted.
     """
 
     def __init__(self, config: Config, log: Logger) -> None:
@@ -100,6 +109,7 @@ class Member:
         self._background: Final = ThreadPoolExecutor(1, "kvorum-background")
         self._listener: Listener | None = None
         self._metrics_listener: Listener | None = None
+        self._ready: ReadyLoop
         self.node: Node
 
     # --- starting ----------------------------------------------------------------------------------------
@@ -117,7 +127,9 @@ class Member:
         self._listener = Listener(log, http1=http, http2=grpc, reuse_port=config.socket_reuse_port)
         bound = self._listener.bind(config.listen_client_urls)
         if config.listen_metrics_urls:
-            self._metrics_listener = Listener(log, http1=http, http2=grpc, reuse_port=config.socket_reuse_port)
+            self._metrics_listener = Listener(
+                log, http1=http, http2=grpc, reuse_port=config.socket_reuse_port
+            )
             self._metrics_listener.bind(config.listen_metrics_urls)
         self._say_what_starts()
         self._open()
@@ -172,7 +184,9 @@ class Member:
             },
         )
         if config.unsafe_no_fsync:
-            self.log.warn("fsync is off: a crash of the machine loses acknowledged writes", flag="unsafe-no-fsync")
+            self.log.warn(
+                "fsync is off: a crash of the machine loses acknowledged writes", flag="unsafe-no-fsync"
+            )
 
     def _open(self) -> None:
         """Open the files and join the node to them."""
@@ -180,7 +194,7 @@ class Member:
         config = self.config
         begun = self._begun = Bootstrap(config, self.log, clock=loop.time).begin()
         writer = self._writer = WalWriter(begun.wal, loop)
-        ready = ReadyLoop(
+        ready = self._ready = ReadyLoop(
             begun.raft,
             begun.wal,
             writer,
@@ -207,13 +221,14 @@ class Member:
             store=begun.store,
             cluster=begun.cluster,
             snapshots=snapshots,
-            ids=RequestIdGenerator(begun.member_id, _now()),
+            ids=RequestIdGenerator(begun.member_id, time.time()),
             timers=loop,
             log=self.log,
             options=NodeOptions(
                 heartbeat_seconds=config.heartbeat_interval_ms / 1000,
                 election_seconds=config.election_timeout_ms / 1000,
                 max_request_bytes=config.max_request_bytes,
+                quota_bytes=config.quota_bytes,
                 compaction_sleep_seconds=config.compaction_sleep_interval.seconds,
             ),
         )
@@ -230,13 +245,15 @@ class Member:
     def _serve(self, http: HttpServer, grpc: GrpcServer) -> None:
         """Put every service into the method tables."""
         node, config = self.node, self.config
-        KvService(node, max_txn_ops=config.max_txn_ops, max_request_bytes=config.max_request_bytes).register(grpc)
+        KvService(node, max_txn_ops=config.max_txn_ops, max_request_bytes=config.max_request_bytes).register(
+            grpc
+        )
         MaintenanceService(node).register(grpc)
         ClusterService(node).register(grpc)
         health = HealthHandlers(NodeHealth(node, float(config.request_timeout.seconds)), self.log)
         health.install(http)
         install_version(http, ETCD_VERSION, lambda: node.cluster.version or "")
-        assert self._begun is not None and self._writer is not None
+        assert self._begun is not None, "opened before"
         metrics = bind_metrics(node, self._begun, grpc.observer, health, quota_bytes=config.quota_bytes)
         install_metrics(http, metrics.render)
 
@@ -252,6 +269,7 @@ class Member:
             log.info("set initial cluster version", {**names, "cluster-version": version})
         log.info("enabled capabilities for version", cluster_version=version)
         client_urls = [str(url) for url in self.config.advertise_client_urls]
+        attributes = f"{{Name:{self.config.name} ClientURLs:[{' '.join(client_urls)}]}}"
         publish = ClusterMemberAttrSetRequest(
             member_ID=node.member_id,
             member_attributes=Attributes(name=self.config.name, client_urls=client_urls),
@@ -261,7 +279,7 @@ class Member:
             "published local member to cluster through raft",
             {
                 "local-member-id": hex_id(node.member_id),
-                "local-member-attributes": f"{{Name:{self.config.name} ClientURLs:[{' '.join(client_urls)}]}}",
+                "local-member-attributes": attributes,
                 "cluster-id": hex_id(node.cluster.id),
                 "publish-timeout": str(self.config.request_timeout),
             },
@@ -320,18 +338,12 @@ class Member:
         if self._begun is None or self._writer is None:
             return
         self.node.stop()
-        while self._writer.busy:
-            await asyncio.sleep(0.001)
+        idle = asyncio.Event()
+        self._ready.stop(idle.set)
+        await idle.wait()
         self._writer.close()
         self._background.shutdown()
         self._begun.close()
-
-
-def _now() -> float:
-    """Wall-clock seconds; request IDs must differ from those of an earlier run."""
-    import time
-
-    return time.time()
 
 
 def run(config: Config, log: Logger) -> int:
@@ -403,7 +415,9 @@ def _failed_to_start(log: Logger, error: BaseException | None) -> int:
 
 def _say_failure(log: Logger, error: BaseException) -> None:
     if isinstance(error, (OSError, BackendError, WalError)):
-        log.fatal("the disk failed; stopping without acknowledging anything that may not be on it", error=error)
+        log.fatal(
+            "the disk failed; stopping without acknowledging anything that may not be on it", error=error
+        )
     else:
         log.fatal("stopping: the program contradicts itself", error=error)
 

@@ -1,9 +1,9 @@
 """Who is in the cluster: what ``MemberList`` shows, kept in the backend beside the data it belongs to.
 
-The members, the removed ones and the cluster version live in three tables of the backend under etcd's names and
-in etcd's JSON, and change only when an entry is applied, so that they move with the consistent index.
-Raft's own configuration (who votes) is the ``ConfState``; this is the names and addresses to it.
-Source: etcd ``server/etcdserver/api/membership`` (member.go, store.go, cluster.go).
+The members, the removed ones and the cluster version live in three tables of the backend under etcd's names
+and in etcd's JSON, and change only when an entry is applied, so that they move with the consistent index.
+Raft's own configuration (who votes) is the ``ConfState``; this is the names and addresses to it. Source: etcd
+``server/etcdserver/api/membership`` (member.go, store.go, cluster.go).
 """
 
 import json
@@ -59,16 +59,24 @@ class MemberInfo:
 class Table(Protocol):
     """A named table of the backend, written in the open transaction."""
 
-    def get(self, key: bytes) -> bytes | None: ...
-    def put(self, key: bytes, value: bytes) -> None: ...
-    def delete(self, key: bytes) -> bool: ...
-    def iterate(self) -> Iterator[tuple[bytes, bytes]]: ...
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key, None without one."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set a key."""
+
+    def delete(self, key: bytes) -> bool:
+        """Remove a key; whether it was there."""
+
+    def iterate(self) -> Iterator[tuple[bytes, bytes]]:
+        """Everything, in the order of keys."""
 
 
 class Tables(Protocol):
     """The backend, as far as membership sees it."""
 
-    def table(self, name: bytes) -> Table: ...
+    def table(self, name: bytes) -> Table:
+        """A table by its name; made if it is not there."""
 
 
 @final

@@ -1,8 +1,8 @@
 """The node: one member's replicated state machine, without sockets.
 
-It joins what the Ready loop drives (Raft, the log) to what it drives (the store, the membership) and offers the
-API what it may ask: propose, read linearizably, look at the status. Time comes in as ``Timers``, so the same node
-runs on a real loop or a simulated one.
+It joins what the Ready loop drives (Raft, the log) to what it drives (the store, the membership) and offers
+the API what it may ask: propose, read linearizably, look at the status. Time comes in as ``Timers``, so the
+same node runs on a real loop or a simulated one.
 """
 
 import asyncio
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar, final
 
 from kvorum import failpoint, limits
+from kvorum.apply.alarms import NOSPACE, Alarms
 from kvorum.apply.applier import Applier, Result
 from kvorum.errors import ERR_STOPPED, EtcdError
 from kvorum.logging import Logger
 from kvorum.mvcc.hash import HashKvResult
 from kvorum.mvcc.store import Store
+from kvorum.proto.rpc_pb2 import AlarmRequest, AlarmType
 from kvorum.raft.codec import decode_conf_change, encode_conf_state
 from kvorum.raft.rawnode import RawNode
 from kvorum.raft.types import (
@@ -34,7 +36,6 @@ from kvorum.server.propose import Done, Proposals
 from kvorum.server.reads import Reads
 from kvorum.server.ready import ReadyLoop
 from kvorum.server.snapshots import Snapshots
-
 
 R = TypeVar("R", covariant=True)
 
@@ -63,6 +64,10 @@ class Timers(Protocol):
         """Call ``callback`` after ``delay`` seconds."""
 
 
+def _ignore(_result: Result) -> None:
+    """For proposals that nobody waits for."""
+
+
 @final
 @dataclass(frozen=True)
 class NodeOptions:
@@ -72,6 +77,8 @@ class NodeOptions:
     election_seconds: float = 1.0
     max_request_bytes: int = limits.MAX_REQUEST_BYTES
     compaction_sleep_seconds: float = 0.01
+    quota_bytes: int = 0
+    """0 is no limit."""
 
     @property
     def request_timeout_seconds(self) -> float:
@@ -85,8 +92,8 @@ class NodeOptions:
 class Node:
     """One member: proposals in, entries applied, reads confirmed.
 
-    Invariants: ``applied_index`` equals the store's consistent index after every batch; entries are applied once and
-    in order; ``applied_index ≤ committed_index``.
+    Invariants: ``applied_index`` equals the store's consistent index after every batch; entries are applied
+    once and in order; ``applied_index ≤ committed_index``.
     """
 
     def __init__(
@@ -150,6 +157,27 @@ class Node:
         """Whether this member only follows, without a vote."""
         local = self.cluster.local
         return local is not None and local.is_learner
+
+    @property
+    def alarms(self) -> Alarms:
+        """The alarms that are raised."""
+        return self._applier.alarms
+
+    def has_room_for(self, cost_bytes: int) -> bool:
+        """Whether the backend may grow by so much (``--quota-backend-bytes``; etcd ``quota.go``).
+
+        If not, the alarm is raised before anybody is told, as in etcd.
+        """
+        quota = self._options.quota_bytes
+        if not quota or self.store.backend.size + cost_bytes < quota:
+            return True
+        if not self._applier.alarms.is_raised(NOSPACE):
+            alarm = AlarmRequest(
+                action=AlarmRequest.AlarmAction.ACTIVATE, memberID=self.member_id, alarm=AlarmType.NOSPACE
+            )
+            self.propose(requests.ALARM, alarm.SerializeToString(), _ignore)
+            self._log.warn("alarm raised", alarm="NOSPACE", quota_size_bytes=quota)
+        return False
 
     def propose(self, number: int, body: bytes, done: Done) -> None:
         """Put a request into the log; ``done`` gets what applying it gave.
@@ -247,8 +275,8 @@ class Node:
             if entry.type != ENTRY_NORMAL:
                 self._apply_conf_change(entry)
             elif entry.data:
-                opened = requests.decode(entry.data)
-                proposals.applied(opened.request_id, applier.apply(opened.number, opened.body))
+                request_id, number, body = requests.decode(entry.data)
+                proposals.applied(request_id, applier.apply(number, body))
         self._raft.applied_to(self.applied_index)
         store.commit_if_due(self._timers.time())
         if store.compacting and not self._compacting:
@@ -317,10 +345,11 @@ class Node:
         self._timers.call_later(self._options.heartbeat_seconds, self._tick)
 
     def stop(self) -> None:
-        """Answer everyone who waits with "server stopped" and apply nothing more; the caller closes the files."""
+        """Answer everyone who waits with "server stopped" and apply nothing more; the caller closes the
+        files.
+        """
         if self._stopped:
             return
         self._stopped = True
-        self._loop.stop()
         self.proposals.fail_all(ERR_STOPPED)
         self.reads.fail_all(ERR_STOPPED)

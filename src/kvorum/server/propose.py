@@ -1,12 +1,11 @@
 """Proposals: requests on their way into the log, and the calls that wait for what comes of them.
 
-A request gets an ID, is encoded once, and waits in ``pending`` until its entry has been applied (or its time is
-up: the entry may still be applied later, which is why the error says "timed out" and not "failed").
+A request gets an ID, is encoded once, and waits in ``pending`` until its entry has been applied (or its time
+is up: the entry may still be applied later, which is why the error says "timed out" and not "failed").
 Proposals of one loop turn reach Raft as one batch. Source: etcd ``server/etcdserver/v3_server.go``
 (processInternalRaftRequestOnce).
 """
 
-import itertools
 from collections import deque
 from collections.abc import Callable
 from typing import Final, final
@@ -23,17 +22,17 @@ Done = Callable[[Result], None]
 class Proposals:
     """The waiting calls by request ID, and the entries not yet given to Raft.
 
-    Invariant: ``_pending`` is in the order of its IDs, which is the order of arrival; ``_marks`` says which IDs had
-    been given out by which tick, so that a call's time needs no entry of its own.
+    Invariant: ``_pending`` is in the order of arrival, and each call knows its number in it; ``_marks`` says
+    how many had arrived by which tick, so that a call's time needs no entry of its own.
     """
 
     __slots__ = (
         "_ids",
         "_kick",
-        "_last_id",
         "_marks",
         "_max_request_bytes",
         "_pending",
+        "_proposed",
         "_queue",
         "_timeout_seconds",
         "failed_total",
@@ -51,9 +50,9 @@ class Proposals:
         self._kick: Final = kick
         self._timeout_seconds: Final = timeout_seconds
         self._max_request_bytes: Final = max_request_bytes
-        self._pending: Final[dict[int, Done]] = {}
+        self._pending: Final[dict[bytes, tuple[int, Done]]] = {}
         self._marks: Final[deque[tuple[float, int]]] = deque()
-        self._last_id = 0
+        self._proposed = 0
         self._queue: list[bytes] = []
         self.failed_total = 0
 
@@ -63,7 +62,8 @@ class Proposals:
         return len(self._pending)
 
     def propose(self, number: int, body: bytes, done: Done, applied_gap: int = 0) -> None:
-        """Queue the request ``body`` of InternalRaftRequest's field ``number``; ``done`` gets the result, once.
+        """Queue the request ``body`` of InternalRaftRequest's field ``number``; ``done`` gets the result,
+        once.
 
         ``applied_gap`` is how many committed entries are not yet applied.
 
@@ -72,12 +72,12 @@ class Proposals:
         """
         if applied_gap > limits.MAX_GAP_BETWEEN_APPLY_AND_COMMIT:
             raise errors.ERR_REQUEST_TOO_MANY_REQUESTS
-        request_id = self._ids.next()
+        request_id = self._ids.next_varint()
         data = requests.encode(number, body, request_id)
         if len(data) > self._max_request_bytes:
             raise errors.ERR_REQUEST_TOO_LARGE
-        self._last_id = request_id
-        self._pending[request_id] = done
+        self._proposed += 1
+        self._pending[request_id] = (self._proposed, done)
         self._queue.append(data)
         if len(self._queue) == 1:
             self._kick()
@@ -92,23 +92,24 @@ class Proposals:
         """Return a batch that Raft would not take now (no leader); it is offered again, ahead of newer ones."""
         self._queue = batch + self._queue
 
-    def applied(self, request_id: int, result: Result) -> None:
+    def applied(self, request_id: bytes, result: Result) -> None:
         """Answer the call that waits for ``request_id``, if one does."""
-        done = self._pending.pop(request_id, None)
-        if done is not None:
-            done(result)
-
-    def is_waiting(self, request_id: int) -> bool:
-        """Whether a call waits for this request."""
-        return request_id in self._pending
+        waiting = self._pending.pop(request_id, None)
+        if waiting is not None:
+            waiting[1](result)
 
     def expire(self, now: float) -> None:
         """Answer "request timed out" to calls whose time is up; called on every tick with the loop's time."""
         marks = self._marks
-        marks.append((now + self._timeout_seconds, self._last_id))
+        marks.append((now + self._timeout_seconds, self._proposed))
         while marks[0][0] <= now:
             last = marks.popleft()[1]
-            for request_id in list(itertools.takewhile(lambda i: i <= last, self._pending)):
+            late = []
+            for request_id, (number, _) in self._pending.items():
+                if number > last:
+                    break
+                late.append(request_id)
+            for request_id in late:
                 self._fail(request_id, errors.ERR_TIMEOUT)
 
     def fail_all(self, error: errors.EtcdError) -> None:
@@ -117,8 +118,8 @@ class Proposals:
             self._fail(request_id, error)
         self._queue.clear()
 
-    def _fail(self, request_id: int, error: errors.EtcdError) -> None:
-        done = self._pending.pop(request_id, None)
-        if done is not None:
+    def _fail(self, request_id: bytes, error: errors.EtcdError) -> None:
+        waiting = self._pending.pop(request_id, None)
+        if waiting is not None:
             self.failed_total += 1
-            done(Result(0, b"", error))
+            waiting[1](Result(0, b"", error))

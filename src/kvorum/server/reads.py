@@ -35,8 +35,8 @@ class _Batch:
 class Reads:
     """Reads waiting to be confirmed: those not yet asked for, and one batch under way.
 
-    Invariant: at most one batch has been asked for and is not confirmed, as in etcd; what comes meanwhile waits for
-    the next one, because an index that was requested before a read arrived says nothing about it.
+    Invariant: at most one batch has been asked for and is not confirmed, as in etcd; what comes meanwhile
+    waits for the next one, because an index that was requested before a read arrived says nothing about it.
     """
 
     __slots__ = (
@@ -83,7 +83,9 @@ class Reads:
         return context
 
     def confirmed(self, context: bytes, index: int) -> None:
-        """Raft answered: the batch of ``context`` may run when ``index`` is applied. Late answers are passed over."""
+        """Raft answered: the batch of ``context`` may run when ``index`` is applied. Late answers are passed
+        over.
+        """
         asked = self._asked
         if asked is None or asked.context != context:
             return

@@ -2,19 +2,23 @@
 
 One round takes what has gathered (proposals, read requests) to Raft and carries out its next Ready:
 
-1. Leadership changes are told to those who wait on a leader: a read confirmed by a deposed one could be stale.
-2. The leader's messages are sent. They may overtake step 3 (thesis §10.2.1): the leader counts its own copy only
+1. Leadership changes are told to those who wait on a leader: a read confirmed by a deposed one could be
+stale. 2. The leader's messages are sent. They may overtake step 3 (thesis §10.2.1): the leader counts its own
+copy only
    once step 5 has reported it.
-3. New entries, term and vote go to the log. One write and one fdatasync for everything that waited, in the WAL's
-   thread; while it runs the next batch gathers here. Were anything acknowledged before that, a crash could take
-   back what a client or another member was told.
-4. Entries committed by *earlier* rounds are applied, beside the fdatasync of step 3. They are durable here already:
-   Raft hands out as committed only what was reported persisted, so the backend never runs ahead of the log.
-5. When the log is durable: votes and acknowledgements are sent, Raft is told (``advance``), and the next round
+3. New entries, term and vote go to the log. One write and one fdatasync for everything that waited, in the
+WAL's
+   thread; while it runs the next batch gathers here. Were anything acknowledged before that, a crash could
+   take back what a client or another member was told.
+4. Entries committed by *earlier* rounds are applied, beside the fdatasync of step 3. They are durable here
+   already: Raft hands out as committed only what was reported persisted, so the backend never runs ahead of
+   the log.
+5. When the log is durable: votes and acknowledgements are sent, Raft is told (``advance``), and the next
+round
    begins. Sent before step 3 they would promise what a crash could break.
 
-The loop never waits: it is called, does what can be done, and is called again. Source of the order: Raft Figure 2,
-thesis §10.2.1, etcd ``server/etcdserver/raft.go``.
+The loop never waits: it is called, does what can be done, and is called again. Source of the order: Raft
+Figure 2, thesis §10.2.1, etcd ``server/etcdserver/raft.go``.
 """
 
 from collections import deque
@@ -55,7 +59,8 @@ class StateMachine(Protocol):
 class ReadyLoop:
     """Drives Raft. Owns the order of everything; owns no state but where in a round it is.
 
-    Invariant: at most one Ready is being persisted (``_persisting``), and ``advance`` has not been called for it.
+    Invariant: at most one Ready is being persisted (``_persisting``), and ``advance`` has not been called for
+    it.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class ReadyLoop:
         self._scheduled = False
         self._stopped = False
         self._persisting: Ready | None = None
+        self._idle: Callable[[], None] | None = None
         self._markers: Final[deque[tuple[WalSnapshot, Callable[[], None]]]] = deque()
 
     def attach(self, proposals: Proposals, reads: Reads, machine: StateMachine) -> None:
@@ -103,9 +109,13 @@ class ReadyLoop:
         self._markers.append((marker, done))
         self.kick()
 
-    def stop(self) -> None:
-        """Do nothing more; what is being synced is finished by its thread."""
+    def stop(self, idle: Callable[[], None]) -> None:
+        """Do nothing more; ``idle`` is called once what is being synced is finished, at once if nothing is."""
         self._stopped = True
+        if self._writer.busy:
+            self._idle = idle
+        else:
+            idle()
 
     def _run(self) -> None:
         self._scheduled = False
@@ -164,12 +174,14 @@ class ReadyLoop:
         ready, self._persisting = self._persisting, None
         assert ready is not None, "the WAL reported a batch that was not under way"
         if error is not None:
-            # The kernel may have dropped what it could not write: nothing after this can be trusted to the disk.
+            # The kernel may have dropped what it could not write: nothing after this can be trusted to the
+            # disk.
             self._stopped = True
             self._fatal(error)
             return
         self._observe_fsync(fsync_seconds)
         if self._stopped:
+            self._say_idle()
             return
         if failpoint.enabled:
             failpoint.hit("ready_after_persist")
@@ -181,11 +193,17 @@ class ReadyLoop:
             if error is not None:
                 self._stopped = True
                 self._fatal(error)
-            elif not self._stopped:
+            elif self._stopped:
+                self._say_idle()
+            else:
                 done()
                 self._run()
 
         self._writer.submit(self._wal.prepare_snapshot(marker), written)
+
+    def _say_idle(self) -> None:
+        if self._idle is not None:
+            self._idle()
 
     def _finish(self, ready: Ready) -> None:
         if ready.messages_after_persist:

@@ -4,7 +4,7 @@ A client's request is embedded as the bytes that came in (they were parsed once,
 the header with the request's ID, as etcd writes it. Entries made elsewhere are opened by protobuf.
 """
 
-from typing import Final, final
+from typing import Final
 
 from kvorum.proto.raft_internal_pb2 import InternalRaftRequest
 from kvorum.proto.wire import read_varint, varint
@@ -15,6 +15,7 @@ PUT: Final = 4
 DELETE_RANGE: Final = 5
 TXN: Final = 6
 COMPACTION: Final = 7
+ALARM: Final = 10
 CLUSTER_VERSION_SET: Final = 1300
 CLUSTER_MEMBER_ATTR_SET: Final = 1301
 
@@ -26,6 +27,7 @@ _TAGS: Final = {
         DELETE_RANGE,
         TXN,
         COMPACTION,
+        ALARM,
         CLUSTER_VERSION_SET,
         CLUSTER_MEMBER_ATTR_SET,
     )
@@ -38,54 +40,56 @@ _NUMBER_OF_FAST_TAG: Final = {
 _ORDERED_BEFORE_HEADER: Final = 100
 
 
-def encode(number: int, body: bytes, request_id: int) -> bytes:
+def encode(number: int, body: bytes, request_id: bytes) -> bytes:
     """The entry's data for the request ``body`` of field ``number``, to be answered under ``request_id``.
 
-    Fields stand in the order of their numbers, as Go's generated code writes them.
+    The ID is a varint and stands in the header. Fields stand in the order of their numbers, as Go's generated
+    code writes them.
     """
-    identifier = _ID_TAG + varint(request_id)
-    header = _HEADER_TAG + varint(len(identifier)) + identifier
-    request = _TAGS[number] + varint(len(body)) + body
-    return request + header if number < _ORDERED_BEFORE_HEADER else header + request
+    if number < _ORDERED_BEFORE_HEADER:
+        return b"".join(
+            (
+                _TAGS[number],
+                varint(len(body)),
+                body,
+                _HEADER_TAG,
+                varint(len(request_id) + 1),
+                _ID_TAG,
+                request_id,
+            )
+        )
+    header = _HEADER_TAG + varint(len(request_id) + 1) + _ID_TAG + request_id
+    return header + _TAGS[number] + varint(len(body)) + body
 
 
-@final
-class Opened:
-    """An entry's request: its ID, the field it stands in, and its bytes (``message`` where it was not ours)."""
-
-    __slots__ = ("body", "message", "number", "request_id")
-
-    def __init__(
-        self, request_id: int, number: int, body: bytes, message: InternalRaftRequest | None
-    ) -> None:
-        self.request_id = request_id
-        self.number = number
-        self.body = body
-        self.message = message
-
-
-def decode(data: bytes) -> Opened:
-    """Open an entry's data.
+def decode(data: bytes) -> tuple[bytes, int, bytes]:
+    """Open an entry's data: (the request's ID as a varint, the field the request stands in, its bytes).
 
     Raises:
         google.protobuf.message.DecodeError: it is no InternalRaftRequest.
     """
     number = _NUMBER_OF_FAST_TAG.get(data[0])
     if number is not None:
-        try:
-            length, at = read_varint(data, 1)
-            end = at + length
-            if data[end : end + 2] == _HEADER_TAG:
-                size, start = read_varint(data, end + 2)
-                if data[start] == 8 and start + size == len(data):
-                    request_id, stop = read_varint(data, start + 1)
-                    if stop == len(data):
-                        return Opened(request_id, number, data[at:end], None)
-        except (IndexError, ValueError):
-            pass
+        at = 2
+        length = data[1] if len(data) > 1 else 0
+        if length > 127:
+            try:
+                length, at = read_varint(data, 1)
+            except (IndexError, ValueError):
+                return _decode_slowly(data)
+        end = at + length
+        # Ours: the request, then a header of nothing but an ID, and the data ends with it.
+        if data[end : end + 2] == _HEADER_TAG and data[end + 3 : end + 4] == _ID_TAG:
+            start = end + 4
+            if data[end + 2] == len(data) - start + 1 and data[-1] < 128:
+                return data[start:], number, data[at:end]
+    return _decode_slowly(data)
+
+
+def _decode_slowly(data: bytes) -> tuple[bytes, int, bytes]:
     message = InternalRaftRequest.FromString(data)
-    request_id = message.ID or message.header.ID
+    request_id = varint(message.ID or message.header.ID)
     for field, value in message.ListFields():
         if field.name not in ("ID", "header"):
-            return Opened(request_id, field.number, value.SerializeToString(), message)
-    return Opened(request_id, 0, b"", message)
+            return request_id, field.number, value.SerializeToString()
+    return request_id, 0, b""

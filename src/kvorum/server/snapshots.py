@@ -1,9 +1,9 @@
 """Snapshots: when the log may forget.
 
-Every ``--snapshot-count`` applied entries the backend is committed, so that it holds all of them for good; then a
-``.snap`` file is written beside the loop, then a marker in the WAL says so, and only then older segments and files
-go. On a restart replay begins there. In memory the last ``--snapshot-catchup-entries`` stay for members that lag a
-little; a member that is alone has nobody to wait for and keeps almost none.
+Every ``--snapshot-count`` applied entries the backend is committed, so that it holds all of them for good;
+then a ``.snap`` file is written beside the loop, then a marker in the WAL says so, and only then older
+segments and files go. On a restart replay begins there. In memory the last ``--snapshot-catchup-entries``
+stay for members that lag a little; a member that is alone has nobody to wait for and keeps almost none.
 Source: etcd ``server/etcdserver/server.go`` (triggerSnapshot, snapshot).
 """
 
@@ -49,8 +49,8 @@ class SnapshotOptions:
 class Snapshots:
     """Takes snapshots as entries are applied.
 
-    Invariants: the index of the newest ``.snap`` is never above the backend's durable consistent index; at most one
-    snapshot is being taken.
+    Invariants: the index of the newest ``.snap`` is never above the backend's durable consistent index; at
+    most one snapshot is being taken.
     """
 
     def __init__(

@@ -1,4 +1,5 @@
-"""The v3 gRPC API: one module per service, ``checks`` for what a request must satisfy, ``gate`` for who may ask.
+"""The v3 gRPC API: one module per service, ``checks`` for what a request must satisfy, ``gate`` for who may
+ask.
 
 May import ``server`` (to propose, to confirm reads), ``apply`` (to run a range), ``proto``, ``errors``.
 Not here: streams, frames, flow control (``rpc``).

@@ -73,7 +73,7 @@ def _check_op(op: RequestOp, max_ops: int) -> EtcdError | None:
             return errors.ERR_KEY_NOT_FOUND
 
 
-class _Overlap(Exception):
+class _OverlapError(Exception):
     """A key would be written twice by one transaction."""
 
 
@@ -97,7 +97,8 @@ class _Deletes:
         self.ranges += other.ranges
 
     def covers(self, key: bytes) -> bool:
-        # An end of "\0" deletes from the key on, but etcd's intervals take it as it stands: it covers nothing.
+        # An end of "\0" deletes from the key on, but etcd's intervals take it as it stands: it covers
+        # nothing.
         return key in self.keys or any(start <= key < end for start, end in self.ranges)
 
 
@@ -105,7 +106,7 @@ def _check_overlaps(request: TxnRequest) -> EtcdError | None:
     try:
         _written(request.success)
         _written(request.failure)
-    except _Overlap:
+    except _OverlapError:
         return errors.ERR_DUPLICATE_KEY
     return None
 
@@ -114,11 +115,11 @@ def _written(ops: Iterable[RequestOp]) -> tuple[set[bytes], _Deletes]:
     """The keys put and the ranges deleted by one branch and everything nested in it.
 
     The two branches of a nested transaction exclude each other, so both may write a key. A delete of this
-    level collides with any put at or below it; what a nested transaction deletes collides with puts of this level
-    only.
+    level collides with any put at or below it; what a nested transaction deletes collides with puts of this
+    level only.
 
     Raises:
-        _Overlap: a key would be written twice.
+        _OverlapError: a key would be written twice.
     """
     ops = list(ops)
     deletes = _Deletes()
@@ -133,7 +134,7 @@ def _written(ops: Iterable[RequestOp]) -> tuple[set[bytes], _Deletes]:
         else_puts, else_deletes = _written(op.request_txn.failure)
         nested = then_puts | else_puts
         if nested & puts or any(deletes.covers(key) for key in nested):
-            raise _Overlap
+            raise _OverlapError
         puts |= nested
         deletes.update(then_deletes)
         deletes.update(else_deletes)
@@ -142,6 +143,6 @@ def _written(ops: Iterable[RequestOp]) -> tuple[set[bytes], _Deletes]:
             continue
         key = op.request_put.key
         if key in puts or deletes.covers(key):
-            raise _Overlap
+            raise _OverlapError
         puts.add(key)
     return puts, deletes

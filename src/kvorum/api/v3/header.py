@@ -9,8 +9,9 @@ from kvorum.proto.wire import varint
 class Header:
     """Encodes response headers as the field 1 that they are in every response.
 
-    Cluster and member never change and the term rarely, so a header is a few joined bytes; the last one is kept,
-    because reads between two writes all carry the same. Fields that are 0 are left out, as proto3 has it.
+    Cluster and member never change and the term rarely, so a header is a few joined bytes; the last one is
+    kept, because reads between two writes all carry the same. Fields that are 0 are left out, as proto3 has
+    it.
     """
 
     __slots__ = ("_fixed", "_last", "_revision", "_term", "_term_field")

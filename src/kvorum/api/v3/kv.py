@@ -11,6 +11,7 @@ from kvorum.api.v3 import checks
 from kvorum.api.v3.service import Service, parse
 from kvorum.apply import range as ranges
 from kvorum.apply import txn
+from kvorum.apply.alarms import cost_of_put, cost_of_txn
 from kvorum.apply.applier import Result
 from kvorum.errors import EtcdError
 from kvorum.mvcc.keyvalue import key_of
@@ -27,7 +28,9 @@ from kvorum.server import requests
 from kvorum.server.node import Node
 
 INITIAL_STREAM_CHUNK_LIMIT: Final = 10
-"""Keys in the first chunk of a RangeStream; later ones grow towards max-request-bytes (etcd ``v3_server.go``)."""
+"""Keys in the first chunk of a RangeStream; later ones grow towards max-request-bytes (etcd
+``v3_server.go``).
+"""
 
 _RANGE_RESPONSE_TAG: Final = b"\x0a"
 
@@ -76,7 +79,10 @@ class KvService(Service):
 
     def put(self, call: UnaryCall, body: bytes) -> None:
         """Write a key."""
-        error = checks.check_put(parse(PutRequest, body))
+        request = parse(PutRequest, body)
+        error = checks.check_put(request)
+        if error is None and not self.node.has_room_for(cost_of_put(request.key, request.value)):
+            error = errors.ERR_NO_SPACE
         if error is not None:
             call.fail(error.code, error.message)
         else:
@@ -96,6 +102,8 @@ class KvService(Service):
         error = checks.check_txn(request, self._max_txn_ops)
         if error is not None:
             call.fail(error.code, error.message)
+        elif not self.node.has_room_for(cost_of_txn(request)):
+            call.fail(errors.ERR_NO_SPACE.code, errors.ERR_NO_SPACE.message)
         elif not txn.is_read_only(request):
             self.node.propose(requests.TXN, body, partial(self.answer, call))
         elif txn.is_serializable(request):

@@ -3,13 +3,17 @@
 Source: etcd ``server/etcdserver/api/v3rpc/maintenance.go``.
 """
 
+from functools import partial
 from typing import final
 
 from kvorum import ETCD_VERSION, errors
 from kvorum.api.v3.service import Service, parse
+from kvorum.apply.alarms import NONE
 from kvorum.mvcc.hash import HashKvResult
 from kvorum.mvcc.store import CompactedError, FutureRevisionError
 from kvorum.proto.rpc_pb2 import (
+    AlarmRequest,
+    AlarmType,
     HashKVRequest,
     HashKVResponse,
     HashRequest,
@@ -18,17 +22,24 @@ from kvorum.proto.rpc_pb2 import (
     StatusResponse,
 )
 from kvorum.rpc.grpc import GrpcServer, UnaryCall
+from kvorum.server import requests
 
 
 @final
 class MaintenanceService(Service):
-    """Status, Hash, HashKV."""
+    """Alarm, Status, Hash, HashKV."""
 
     def register(self, server: GrpcServer) -> None:
         """Put the service's methods into the server's table."""
+        server.unary("/etcdserverpb.Maintenance/Alarm", self.alarm)
         server.unary("/etcdserverpb.Maintenance/Status", self.status)
         server.unary("/etcdserverpb.Maintenance/Hash", self.hash)
         server.unary("/etcdserverpb.Maintenance/HashKV", self.hash_kv)
+
+    def alarm(self, call: UnaryCall, body: bytes) -> None:
+        """List, raise or disarm alarms; even a list goes through the log, as in etcd."""
+        parse(AlarmRequest, body)
+        self.node.propose(requests.ALARM, body, partial(self.answer, call))
 
     def status(self, call: UnaryCall, body: bytes) -> None:
         """Version, leader, Raft's indexes, sizes, and what is wrong (local, without asking the cluster)."""
@@ -46,6 +57,10 @@ class MaintenanceService(Service):
         )
         if not node.leader:
             response.errors.append("etcdserver: no leader")
+        response.errors.extend(
+            f"memberID:{raised.memberID} alarm:{AlarmType.Name(raised.alarm)} "
+            for raised in node.alarms.of(NONE)
+        )
         self.reply(call, node.revision, response.SerializeToString())
 
     def hash(self, call: UnaryCall, body: bytes) -> None:
