@@ -121,6 +121,7 @@ class Engine(Control):
             if not self.preface:
                 pos = self._frames(data, pos)
         except ConnectionFailed as error:
+            self.block = None
             self.terminate(error.code, error.reason)
             return
         if pos:
