@@ -215,3 +215,23 @@ def test_a_reader_forgives_a_torn_tail_and_changes_nothing() -> None:
     reader = read_log("/data/member/wal", start=WalSnapshot(), disk=disk)
     assert reader.entries == entries
     assert disk.content(path) == torn
+
+
+def test_a_write_that_stopped_at_any_byte_leaves_a_prefix() -> None:
+    disk = MemoryDisk()
+    wal = create(disk)
+    entries = fill(wal, 3, each=2, size=130)
+    path = last_path(disk)
+    before = record_ends(disk.content(path))[-1]
+    save(wal, HardState(2, VOTE, 6), [entry(7, 200), entry(8, 200)])
+    wal.close()
+    whole = disk.content(path)
+    for cut in range(before, record_ends(whole)[-1]):
+        stopped = disk.copy()
+        stopped.set_content(path, whole[:cut] + bytes(len(whole) - cut))
+        log = reopen(stopped)
+        assert log.entries[:6] == entries, cut
+        assert log.entries == [*entries, entry(7, 200), entry(8, 200)][: len(log.entries)], cut
+        save(log.wal, HardState(3, VOTE, 6), [entry(len(log.entries) + 1, 5, term=3)])
+        log.wal.close()
+        assert len(reopen(stopped).entries) == len(log.entries) + 1, cut

@@ -292,8 +292,7 @@ class SegmentDecoder:
 
     def has_garbage(self) -> bool:
         """Whether something other than zeros follows the end of the log."""
-        rest = memoryview(self.segment)[self.offset :]
-        return _first_nonzero(rest) >= 0
+        return _first_nonzero(self.segment, self.offset) >= 0
 
     def _check_end(self) -> None:
         """A zero length field ends the log, unless it was none before a bit flipped or a sector got lost."""
@@ -311,7 +310,7 @@ class SegmentDecoder:
         segment = self.segment
         torn = (
             self.is_last
-            and (end + pad > len(segment) or not any(segment[end - 1 :]) or self._lost_sector(end))
+            and (end + pad > len(segment) or _first_nonzero(segment, end - 1) < 0 or self._lost_sector(end))
             and not self._is_whole_but_for_its_length(end)
             and not synced_after(segment, self.offset)
         )
@@ -351,12 +350,10 @@ def synced_after(segment: bytes, offset: int) -> bool:
     marker, or entries follow a hard state that follows entries.
     """
     at = (offset + 8) & ~7
-    view = memoryview(segment)
     while True:
-        skip = _first_nonzero(view[at:])
-        if skip < 0:
+        at = _first_nonzero(segment, at) & ~7
+        if at < 0:
             return False
-        at += skip & ~7
         proof, end = _walk_chain(segment, at)
         if proof:
             return True
@@ -426,11 +423,11 @@ def _parse_frame(segment: bytes, at: int) -> tuple[int, int, bytes, int] | None:
 _ZEROS: Final = bytes(1 << 16)
 
 
-def _first_nonzero(view: memoryview) -> int:
-    """The first offset that is not zero, -1 if there is none. By blocks: the tail of a segment is long."""
-    for at in range(0, len(view), len(_ZEROS)):
-        block = view[at : at + len(_ZEROS)]
-        if block != _ZEROS[: len(block)]:
-            raw = bytes(block)
-            return at + len(raw) - len(raw.lstrip(b"\0"))
+def _first_nonzero(segment: bytes, at: int) -> int:
+    """The first offset from ``at`` on that is not zero, -1 if there is none. By blocks: tails are long."""
+    size = len(_ZEROS)
+    for start in range(at, len(segment), size):
+        block = segment[start : start + size]
+        if block != _ZEROS and any(block):
+            return start + len(block) - len(block.lstrip(b"\0"))
     return -1

@@ -380,12 +380,12 @@ class Wal:
         return Batch(data, offset, True, head, self._last_index + 1)
 
     def _check_usable(self) -> None:
-        assert self._writable, "the log was opened for reading only"
-        assert not self._reading, "read_all comes first"
         if self._failure is not None:
             raise WalFailedError(
                 f"wal: unusable since an earlier failure: {self._failure}"
             ) from self._failure
+        assert self._writable, "the log was opened for reading only"
+        assert not self._reading, "read_all comes first"
 
     # --- writing: the WAL thread's half ---------------------------------------------------------------------
 
