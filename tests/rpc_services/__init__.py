@@ -1,0 +1,1 @@
+"""Health and reflection over gRPC, asked by grpcio."""
