@@ -101,6 +101,7 @@ class Applier:
         self.alarms.refuse_growth()
         request = PutRequest.FromString(body)
         if request.lease or request.ignore_value or request.ignore_lease:
+            kv.check_lease(request)  # outside a transaction it is looked at before the key, as in etcd
             kv.check_put(self._store.read(), request)
         transaction = self._store.write()
         try:

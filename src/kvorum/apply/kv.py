@@ -24,10 +24,17 @@ def check_put(view: Readable, request: PutRequest) -> None:
     Raises:
         EtcdError: ERR_KEY_NOT_FOUND if the key is to keep what it does not have, ERR_LEASE_NOT_FOUND.
     """
-    if (request.ignore_value or request.ignore_lease) and not view.range(
-        request.key, b"", count_only=True
-    ).count:
+    if (request.ignore_value or request.ignore_lease) and view.get(request.key) is None:
         raise errors.ERR_KEY_NOT_FOUND
+    check_lease(request)
+
+
+def check_lease(request: PutRequest) -> None:
+    """Refuse a lease that does not exist; none can, until leases are granted.
+
+    Raises:
+        EtcdError: ERR_LEASE_NOT_FOUND.
+    """
     if request.lease:
         raise errors.ERR_LEASE_NOT_FOUND
 

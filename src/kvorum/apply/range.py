@@ -34,6 +34,9 @@ _SORT_FIELD: Final[dict[int, Callable[[bytes], Any]]] = {
 class Readable(Protocol):
     """What a range reads from: a view of the store's head, or an open transaction with its own writes."""
 
+    def get(self, key: bytes) -> bytes | None:
+        """A key's serialized KeyValue, None if it does not exist."""
+
     def range(
         self,
         key: bytes,
