@@ -69,6 +69,8 @@ def main() -> int:
     )
     lines = report.lines(rows, samples)
     console.print(report.table(lines))
+    if "beware" in about:
+        print(f"beware: {about['beware']}", file=sys.stderr)
     name = now.strftime("%Y%m%d-%H%M%S")
     (OUT / f"{name}.json").write_text(json.dumps(report.as_json(lines, samples, about), indent=1))
     (OUT / f"{name}.md").write_text(report.markdown(lines, about))

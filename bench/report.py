@@ -13,26 +13,43 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from bench.rows import COST, SPEED, Row, Sample
+from bench.rows import COST, RATE, SPEED, Row, Sample
 
-_HEADINGS: Final = ("", "etcd 3.5.1", "Kvorum", "ratio", "to reach", "")
+_HEADINGS: Final = ("", "etcd 3.5.1", "Kvorum", "ratio", "to reach", "", "of the best rounds")
+
+BUSY: Final = (
+    "the machine was busy with other work at the start: that costs etcd, which uses every core, more than "
+    "Kvorum; the ratio of the best rounds says more, a quiet machine most"
+)
+_BUSY_LOAD: Final = 0.7
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row of the table: each server's medians (None: not run), and the ratio (NaN: not comparable)."""
+    """A row of the table: each server's medians (None: not run) and best figures (NaN: not run)."""
 
     row: Row
     etcd: Sample | None
     kvorum: Sample | None
+    etcd_best: float = math.nan
+    kvorum_best: float = math.nan
 
     @property
     def ratio(self) -> float:
-        """Kvorum / etcd, or for SPEED etcd / Kvorum."""
-        if self.etcd is None or self.kvorum is None or not self.etcd.value or not self.kvorum.value:
+        """Kvorum / etcd, or for SPEED etcd / Kvorum; of the medians. NaN: not comparable."""
+        if self.etcd is None or self.kvorum is None:
             return math.nan
-        ratio = self.kvorum.value / self.etcd.value
-        return 1 / ratio if self.row.kind == SPEED else ratio
+        return self._ratio(self.etcd.value, self.kvorum.value)
+
+    @property
+    def best_ratio(self) -> float:
+        """The same of each server's best round."""
+        return self._ratio(self.etcd_best, self.kvorum_best)
+
+    def _ratio(self, etcd: float, kvorum: float) -> float:
+        if not etcd or not kvorum:
+            return math.nan
+        return etcd / kvorum if self.row.kind == SPEED else kvorum / etcd
 
     @property
     def reached(self) -> bool | None:
@@ -50,6 +67,7 @@ class Line:
             ratio_text(self.row, self.ratio),
             target_text(self.row),
             {None: "", True: "yes", False: "**no**"}[self.reached],
+            ratio_text(self.row, self.best_ratio),
         )
 
 
@@ -64,12 +82,19 @@ def median(samples: Sequence[Sample]) -> Sample | None:
     )
 
 
+def best(row: Row, samples: Sequence[Sample]) -> float:
+    """Return the best round's figure, NaN for no samples."""
+    values = [sample.value for sample in samples] or [math.nan]
+    return max(values) if row.kind == RATE else min(values)
+
+
 def lines(rows: Sequence[Row], samples: Mapping[str, Mapping[str, Sequence[Sample]]]) -> list[Line]:
     """Return the table's lines."""
-    return [
-        Line(row, median(samples[row.name].get("etcd", ())), median(samples[row.name].get("kvorum", ())))
-        for row in rows
-    ]
+    made = []
+    for row in rows:
+        etcd, kvorum = samples[row.name].get("etcd", ()), samples[row.name].get("kvorum", ())
+        made.append(Line(row, median(etcd), median(kvorum), best(row, etcd), best(row, kvorum)))
+    return made
 
 
 def cell(row: Row, sample: Sample | None) -> str:
@@ -110,11 +135,11 @@ def target_text(row: Row) -> str:
 def table(all_lines: Sequence[Line]) -> Table:
     """Return the table for a terminal."""
     made = Table(*_HEADINGS)
-    for column in made.columns[1:4]:
+    for column in (*made.columns[1:4], made.columns[6]):
         column.justify = "right"
     for line in all_lines:
-        *cells, verdict = line.cells()
-        made.add_row(*cells, verdict.strip("*"), style="" if line.reached is not False else "yellow")
+        cells = [text.strip("*") for text in line.cells()]
+        made.add_row(*cells, style="" if line.reached is not False else "yellow")
     return made
 
 
@@ -122,7 +147,7 @@ def markdown(all_lines: Sequence[Line], about: Mapping[str, Any]) -> str:
     """Return the section for ``bench/RESULTS.md``."""
     text = [f"## {about['date']}", "", f"`{about['command']}`", ""]
     text += [f"- {name}: {value}" for name, value in about.items() if name not in ("date", "command")]
-    text += ["", "| " + " | ".join(_HEADINGS) + " |", "|---|---:|---:|---:|---|---|"]
+    text += ["", "| " + " | ".join(_HEADINGS) + " |", "|---|---:|---:|---:|---|---|---:|"]
     text += ["| " + " | ".join(line.cells()) + " |" for line in all_lines]
     return "\n".join(text) + "\n"
 
@@ -145,6 +170,7 @@ def as_json(
                 "title": line.row.title,
                 "unit": line.row.unit,
                 "ratio": None if math.isnan(line.ratio) else line.ratio,
+                "best_ratio": None if math.isnan(line.best_ratio) else line.best_ratio,
                 "target": line.row.target,
                 "reached": line.reached,
                 "samples": {
@@ -161,13 +187,15 @@ def machine() -> dict[str, str]:
     """Return what the figures depend on: the machine and the versions, nothing that names either's owner."""
     cpu = [line for line in _read("/proc/cpuinfo").splitlines() if line.startswith("model name")]
     memory = _read("/proc/meminfo").split()
+    load = os.getloadavg()
     return {
         "machine": f"{os.cpu_count()} cores, {cpu[0].split(': ')[1] if cpu else platform.machine()}",
         "memory": f"{int(memory[1]) / 2**20:.0f} GiB" if memory else "unknown",
         "system": f"{platform.system()} {platform.release()}",
         "load generator": _first_line(["h2load", "--version"]),
         "Python": f"{platform.python_implementation()} {platform.python_version()}, Kvorum {_form()}",
-        "load average at the start": "{:.1f} {:.1f} {:.1f}".format(*os.getloadavg()),
+        "load average at the start": "{:.1f} {:.1f} {:.1f}".format(*load),
+        **({"beware": BUSY} if load[0] > _BUSY_LOAD else {}),
     }
 
 

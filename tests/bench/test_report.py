@@ -45,7 +45,7 @@ def test_one_server_alone_has_no_ratio() -> None:
     line = Line(_row(RATE, 1.0), Sample(5.0), None)
     assert math.isnan(line.ratio)
     assert line.reached is None
-    assert line.cells() == ("title", "5.00 ms", "-", "-", "≥ 1x", "")
+    assert line.cells() == ("title", "5.00 ms", "-", "-", "≥ 1x", "", "-")
 
 
 def test_cells_show_the_latencies_behind_a_figure() -> None:
@@ -54,6 +54,13 @@ def test_cells_show_the_latencies_behind_a_figure() -> None:
     )
     assert report.cell(_row(COST, None), Sample(0.199, 0.199, 0.41)) == "0.20 ms (p99 0.41)"
     assert report.cell(_row(COST, None, "MiB"), Sample(1490.0)) == "1,490 MiB"
+
+
+@pytest.mark.parametrize(("kind", "text"), [(RATE, "0.60x"), (COST, "0.25x"), (SPEED, "4.00x faster")])
+def test_the_best_rounds_are_compared_too(kind: str, text: str) -> None:
+    samples = {"name": {"etcd": [Sample(10.0), Sample(4.0)], "kvorum": [Sample(6.0), Sample(1.0)]}}
+    (line,) = report.lines([_row(kind, None)], samples)
+    assert line.cells()[-1] == text
 
 
 def test_medians_are_of_each_figure() -> None:
@@ -67,7 +74,7 @@ def test_every_form_of_the_table_has_every_row() -> None:
     about = {"date": "2026-01-02", "command": "python -m bench", "machine": "2 cores"}
     text = report.markdown(lines, about)
     assert text.startswith("## 2026-01-02\n\n`python -m bench`\n\n- machine: 2 cores\n")
-    console = Console(width=200, file=io.StringIO(), record=True)
+    console = Console(width=240, file=io.StringIO(), record=True)
     console.print(report.table(lines))
     shown = console.export_text()
     for row in ROWS:
