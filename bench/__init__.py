@@ -4,7 +4,8 @@ Both servers run in turn on this machine, on the same file system, with their de
 durability they promise), under the same load. Rounds alternate, and so does which server goes first; the
 table shows medians over the rounds and the ratio between the two. Read ratios, not digits: on two cores the
 load generator takes its share from the server it loads. Other work on the machine costs etcd, which uses
-every core, more than Kvorum: run it on a quiet machine, and look at the last column, the ratio of the best rounds.
+every core, more than Kvorum: run it on a quiet machine, and look at the last column, the ratio of the
+best rounds.
 
 The load comes from ``h2load`` (C, cheap, no relation to either server). It sends one fixed body, that is one
 key; a second generator of our own (``generator``: precomputed frames on plain sockets) writes distinct keys

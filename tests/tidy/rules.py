@@ -144,7 +144,6 @@ LONG_FILES: Final[dict[str, Long]] = {
         720, "the heart of storage: one open transaction and all that goes into it"
     ),
     "src/kvorum/wal/wal.py": Long(560, "the log's two halves share their invariants"),
-    "src/kvorum/watch/hub.py": Long(520, "who gets which event, and in which order, is one decision"),
 }
 """By path from the root."""
 
