@@ -24,7 +24,11 @@ from kvorum.proto import pool
 
 ROOT: Final = Path(__file__).parents[2]
 FACTS: Final[dict[str, Any]] = json.loads((ROOT / "facts" / "wire.json").read_text())
-FILES: Final = sorted(path.name for path in (ROOT / "src" / "kvorum" / "proto").glob("*.proto"))
+FILES: Final = sorted(
+    path.name
+    for path in (ROOT / "src" / "kvorum" / "proto").glob("*.proto")
+    if not path.name.startswith("grpc_")  # health and reflection: gRPC's own, not etcd's
+)
 
 
 def _descriptor(file_name: str) -> FileDescriptorProto:
