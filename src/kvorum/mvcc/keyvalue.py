@@ -62,20 +62,21 @@ def revisions_field(create: int, mod: int, version: int) -> bytes:
 
 def encode(key: bytes, create: int, mod: int, version: int, value: bytes, lease: int) -> bytes:
     """Serialize a KeyValue."""
-    return encode_around(key, revisions_field(create, mod, version), value, lease)
+    kv = encode_around(key, revisions_field(create, mod, version), value, lease)
+    return kv if key else kv[2:]
 
 
 def encode_around(key: bytes, revisions: bytes, value: bytes, lease: int) -> bytes:
-    """Serialize a KeyValue around a finished ``revisions_field``."""
-    if value:
-        if lease:
-            return b"".join(
-                (encode_key(key), revisions, b"\x2a", varint(len(value)), value, b"\x30", varint(lease))
-            )
-        return b"".join((encode_key(key), revisions, b"\x2a", varint(len(value)), value))
+    """Serialize a KeyValue, whose key is not empty, around a finished ``revisions_field``."""
+    size = len(key)
+    key_size = _VARINTS[size] if size < 2048 else varint(size)
+    if not value:
+        return b"".join((b"\n", key_size, key, revisions, b"\x30" + varint(lease) if lease else b""))
+    size = len(value)
+    value_size = _VARINTS[size] if size < 2048 else varint(size)
     if lease:
-        return b"".join((encode_key(key), revisions, b"\x30", varint(lease)))
-    return encode_key(key) + revisions
+        return b"".join((b"\n", key_size, key, revisions, b"*", value_size, value, b"\x30", varint(lease)))
+    return b"".join((b"\n", key_size, key, revisions, b"*", value_size, value))
 
 
 def encode_key(key: bytes) -> bytes:

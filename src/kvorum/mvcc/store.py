@@ -23,7 +23,9 @@ import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
+
+import lmdb
 
 from kvorum.limits import (
     BACKEND_BATCH_INTERVAL_SECONDS,
@@ -39,9 +41,6 @@ from kvorum.mvcc.index import KeyIndex
 from kvorum.mvcc.keyvalue import encode_around, encode_key, key_of, revisions_field, varint, without_value
 from kvorum.mvcc.revision import after_main, etcd_key, from_etcd_key, main_of, pack_revision, revision
 
-if TYPE_CHECKING:
-    from lmdb import Transaction
-
 # Names and forms of etcd's ``meta`` bucket (``server/mvcc/kvstore.go``, ``server/etcdserver/cindex``).
 _CONSISTENT_INDEX: Final = b"consistent_index"
 _TERM: Final = b"term"
@@ -53,6 +52,8 @@ _CHANGES_WORTH_COUNTING: Final = 1000
 """A count at an old revision reads this many changes at least before it looks at each key of its range
 instead."""
 _NO_COMPACTION: Final = -1
+RECORD_OVERHEAD_BYTES: Final = 64
+"""Revision, node header and slack of a record in LMDB's pages."""
 
 
 class CompactedError(Exception):
@@ -290,7 +291,9 @@ class Store:
         changes = txn.changes
         if changes:
             self.revision = txn.main
-            self.backend.note_changes(len(changes), sum(map(len, changes)) + 64 * len(changes))
+            backend = self.backend
+            backend.pending += len(changes)
+            backend.pending_bytes += txn.size_bytes
         self.puts += txn.puts
         self.deletes += txn.deletes
         self.ranges += txn.ranges
@@ -334,6 +337,10 @@ class Store:
             CompactedError, FutureRevisionError: there is nothing to read at that revision.
         """
         self.ranges += 1
+        if not (range_end or revision or count_only or keys_only):
+            # By far the most frequent question.
+            kv = self.get(key)
+            return RangeResult([], 0, self.revision) if kv is None else RangeResult([kv], 1, self.revision)
         return self.range_in(self.revision, key, range_end, limit, revision, count_only, keys_only)
 
     def range_in(
@@ -570,9 +577,11 @@ class ReadView:
         keys_only: bool = False,
     ) -> RangeResult:
         """``Store.range``."""
-        assert self.revision == self._store.revision, "a read view after a write"
-        self._store.ranges += 1
-        return self._store.range_in(self.revision, key, range_end, limit, revision, count_only, keys_only)
+        store = self._store
+        assert self.revision == store.revision, "a read view after a write"
+        return store.range(
+            key, range_end, limit=limit, revision=revision, count_only=count_only, keys_only=keys_only
+        )
 
 
 @final
@@ -594,9 +603,10 @@ class WriteTxn:
         "main",
         "puts",
         "ranges",
+        "size_bytes",
     )
 
-    _lmdb: Transaction[bytes]
+    _lmdb: lmdb.Transaction[bytes]
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -608,9 +618,10 @@ class WriteTxn:
         self.changes: list[bytes] = []
         """KeyValues as events carry them, one per change, in the order of sub revisions: a put's as stored, a
         deletion's with key and mod revision only (``keyvalue.is_delete``)."""
-        number = varint(self.main)
-        self._fresh = b"".join((b"\x10", number, b"\x18", number, b"\x20\x01"))
+        self._fresh = b""
         self.puts = self.deletes = self.ranges = 0
+        self.size_bytes = 0
+        """How much the open LMDB transaction has grown by this one, about."""
 
     @property
     def revision(self) -> int:
@@ -629,14 +640,19 @@ class WriteTxn:
             BackendError: the database failed.
         """
         changes = self.changes
-        packed = pack_revision(self.main, len(changes) << 1)
+        main = self.main
+        packed = pack_revision(main, len(changes) << 1)
         state = self._index.put(key, packed)
         if len(state) == 12:
-            kv = encode_around(key, self._fresh, value, lease)
+            revisions = self._fresh
+            if not revisions:
+                number = varint(main)
+                revisions = self._fresh = b"".join((b"\x10", number, b"\x18", number, b"\x20\x01"))
         else:
-            create = int.from_bytes(state[12:20], "big")
-            version = int.from_bytes(state[20:], "big")
-            kv = encode_around(key, revisions_field(create, self.main, version), value, lease)
+            revisions = revisions_field(
+                int.from_bytes(state[12:20], "big"), main, int.from_bytes(state[20:], "big")
+            )
+        kv = encode_around(key, revisions, value, lease)
         self._append(packed, kv)
         changes.append(kv)
         self.puts += 1
@@ -644,8 +660,10 @@ class WriteTxn:
 
     def _append(self, packed: bytes, kv: bytes) -> None:
         try:
-            self._lmdb.put(packed, kv, True, True, True, self._db)
-        except Exception as error:
+            appended = self._lmdb.put(packed, kv, True, True, True, self._db)
+            assert appended, "a revision that is not the newest"
+            self.size_bytes += len(kv) + RECORD_OVERHEAD_BYTES
+        except lmdb.Error as error:
             raise self._store.backend.fail("write", error) from error
 
     def delete_range(self, key: bytes, range_end: bytes = b"") -> list[bytes]:
