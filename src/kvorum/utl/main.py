@@ -1,0 +1,212 @@
+"""The ``kvorumutl`` command. Exit codes: 0 all well, 1 something is wrong, 2 the command line is."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from kvorum import ETCD_VERSION, __version__
+from kvorum.log_outputs import FdOutput
+from kvorum.logging import CONSOLE, Logger, capture_standard_logging
+from kvorum.mvcc.backend import BackendError
+from kvorum.mvcc.store import CompactedError, FutureRevisionError
+from kvorum.utl.datadir import DataDir, DataDirError
+from kvorum.utl.dump_keys import Selection, dump_history, dump_keys
+from kvorum.utl.dump_wal import ENTRY_TYPES, Filter, dump_wal
+from kvorum.utl.status import read_status
+from kvorum.utl.verify import Verdict, verify_data_dir
+from kvorum.wal.errors import WalError
+
+PROGRAM: Final = "kvorumutl"
+_TROUBLE: Final = (DataDirError, BackendError, WalError, OSError)
+_Command = Callable[..., Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code.
+
+    Args:
+        argv: The command line without the program's name; None for the process's own.
+    """
+    restore = capture_standard_logging(Logger([FdOutput(2)], format=CONSOLE))
+    try:
+        result = COMMANDS.main(argv, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except CompactedError:
+        return _failed("that revision has been compacted")
+    except FutureRevisionError:
+        return _failed("that revision has not been made yet")
+    except _TROUBLE as error:
+        return _failed(str(error))
+    finally:
+        restore()
+
+
+def _failed(text: str) -> int:
+    sys.stdout.flush()
+    sys.stderr.write(f"Error: {text}\n")
+    return 1
+
+
+def _of_directory(command: _Command) -> _Command:
+    """Add what every command takes: the data directory, and where its log is if elsewhere."""
+    decorated = click.option("--wal-dir", default="", help="The member's --wal-dir, if it had one.")(command)
+    return click.argument("data-dir", type=click.Path(path_type=Path))(decorated)
+
+
+def _write_out(*formats: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        "-w", "--write-out", type=click.Choice(formats), default=formats[0], show_default=True
+    )
+
+
+@click.group(help="Look into the data directory of a member that does not run.")
+def COMMANDS() -> None:  # noqa: N802 - the group is a constant
+    """Hold the commands."""
+
+
+@COMMANDS.command(help="Show where a member stands: revision, keys, size, hash, log.")
+@_of_directory
+@_write_out("table", "json")
+def status(data_dir: Path, wal_dir: str, write_out: str) -> None:
+    """Print the status."""
+    data = DataDir(data_dir, wal_dir)
+    with data.locked():
+        shown = asdict(read_status(data))
+    if write_out == "json":
+        click.echo(json.dumps(shown))
+    else:
+        _print_table(shown)
+
+
+def _print_table(values: dict[str, Any]) -> None:
+    table = Table(show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    for name, value in values.items():
+        table.add_row(name.replace("_", " "), str(value))
+    Console(file=sys.stdout).print(table)
+
+
+@COMMANDS.command(help="Read everything and say what is wrong, in which file, and what to do.")
+@_of_directory
+@_write_out("simple", "json")
+def verify(data_dir: Path, wal_dir: str, write_out: str) -> int:
+    """Print the findings; the result is the exit code."""
+    data = DataDir(data_dir, wal_dir)
+    with data.locked():
+        verdict = verify_data_dir(data)
+    if write_out == "json":
+        click.echo(json.dumps(asdict(verdict)))
+    else:
+        _print_verdict(verdict)
+    return 1 if verdict.findings else 0
+
+
+def _print_verdict(verdict: Verdict) -> None:
+    for finding in verdict.findings:
+        click.echo(click.style(f"{finding.file}: {finding.problem}", fg="red"))
+        click.echo(f"  what to do: {finding.remedy}")
+    if not verdict.findings:
+        click.echo(
+            f"all is well: {verdict.records} records of {verdict.keys} keys, revision {verdict.revision};"
+            f" log up to index {verdict.last_index}, of which the database has {verdict.consistent_index};"
+            f" {verdict.snapshots} snapshots"
+        )
+
+
+@COMMANDS.group(help="Print what is in the files.")
+def dump() -> None:
+    """Hold the dumps."""
+
+
+@dump.command("wal", help="Print the log, also of an etcd member.")
+@_of_directory
+@click.option("--start-index", type=int, default=0, help="Begin at this entry.")
+@click.option(
+    "--entry-type",
+    default="Normal,ConfigChange",
+    show_default=True,
+    help=f"Some of {', '.join(ENTRY_TYPES)}.",
+)
+@click.option("--records", is_flag=True, help="Print every record with its place, not only entries.")
+@click.option("--full", is_flag=True, help="Do not shorten long entries.")
+def dump_the_wal(
+    data_dir: Path, wal_dir: str, start_index: int, entry_type: str, records: bool, full: bool
+) -> None:
+    """Print the log."""
+    types = frozenset(filter(None, entry_type.split(",")))
+    unknown = types - frozenset(ENTRY_TYPES)
+    if unknown:
+        raise click.UsageError(f"{sorted(unknown)[0]} is no entry type; there are {', '.join(ENTRY_TYPES)}")
+    data = DataDir(data_dir, wal_dir)
+    with data.locked():
+        dump_wal(data.wal, Filter(start_index, types, records, full), _write)
+
+
+@dump.command("keys", help="Print the keys and values.")
+@_of_directory
+@click.option("--prefix", default="", help="Only keys that begin so.")
+@click.option("--rev", type=int, default=0, help="As they were at this revision.")
+@click.option("--limit", type=int, default=0, help="At most so many.")
+@click.option("--keys-only", is_flag=True, help="Leave the values out.")
+@click.option("--history", is_flag=True, help="Print every change that is still there instead.")
+@_write_out("simple", "json")
+def dump_the_keys(
+    data_dir: Path,
+    wal_dir: str,
+    prefix: str,
+    rev: int,
+    limit: int,
+    keys_only: bool,
+    history: bool,
+    write_out: str,
+) -> None:
+    """Print the keys."""
+    if history and write_out == "json":
+        raise click.UsageError("--history has no JSON form")
+    data = DataDir(data_dir, wal_dir)
+    chosen = Selection(prefix.encode("utf-8", "surrogateescape"), rev, limit, keys_only, write_out == "json")
+    with data.locked(), data.store() as store:
+        (dump_history if history else dump_keys)(store, chosen, _write)
+
+
+@COMMANDS.command(help="Print the hash of the keys up to a revision, as endpoint hashkv does.")
+@_of_directory
+@click.option("--rev", type=int, default=0, help="Up to this revision (default: the current one).")
+@_write_out("simple", "json")
+def hashkv(data_dir: Path, wal_dir: str, rev: int, write_out: str) -> None:
+    """Print hash, revision and compact revision."""
+    data = DataDir(data_dir, wal_dir)
+    with data.locked(), data.store() as store:
+        result = store.hash_kv(rev)
+    revision = rev or result.revision
+    if write_out == "json":
+        shown = {"hash": result.hash, "hash_revision": revision, "compact_revision": result.compact_revision}
+        click.echo(json.dumps(shown))
+    else:
+        click.echo(f"{result.hash}, {revision}, {result.compact_revision}")
+
+
+@COMMANDS.command(help="Print the version.")
+def version() -> None:
+    """Print the version."""
+    click.echo(f"etcdutl version: {ETCD_VERSION}\n{PROGRAM} version: {__version__}")
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
