@@ -170,8 +170,7 @@ class KeyIndex:
 
     def get_at(self, key: bytes, main: int) -> bytes | None:
         """The key's packed revision as of the main revision, None if it did not exist then."""
-        found = self.newest_before(key, after_main(main))
-        return None if found is None or is_tombstone(found) else found
+        return self._existing(key, after_main(main))
 
     def count_at(self, key: bytes, end: bytes | None, main: int) -> int:
         """How many keys of the range existed as of the main revision; costs a look at each key."""
@@ -188,25 +187,27 @@ class KeyIndex:
         if dead:
             keys += dead
             keys.sort()
-        return list(self._existing_at(keys, bound))
+        return [found for found in self._existing_at(keys, bound) if found is not None]
 
-    def _existing_at(self, keys: Iterable[bytes], bound: bytes) -> Iterator[bytes]:
-        head = self._head
-        for key in keys:
-            state = head.get(key)
-            if state is not None and state < bound:
-                yield state[:REVISION_BYTES]
-                continue
-            found = self.newest_before(key, bound)
-            if found is not None and not is_tombstone(found):
-                yield found
+    def _existing_at(self, keys: Iterable[bytes], bound: bytes) -> Iterator[bytes | None]:
+        """Of each key its newest revision before the bound, None where it did not exist then."""
+        get, existing = self._head.get, self._existing
+        return (
+            state[:REVISION_BYTES] if (state := get(key, bound)) < bound else existing(key, bound)
+            for key in keys
+        )
+
+    def _existing(self, key: bytes, bound: bytes) -> bytes | None:
+        found = self.newest_before(key, bound)
+        return None if found is None or is_tombstone(found) else found
 
     def page_at(self, key: bytes, end: bytes | None, main: int, limit: int) -> list[bytes]:
         """The first ``limit`` revisions of the range as of a main revision; looks at no key behind them."""
         keys = self._live.iterate(key, end)
         if self._dead.count(key, end):
             keys = merge(keys, self._dead.iterate(key, end))
-        return list(islice(self._existing_at(keys, after_main(main)), limit))
+        found = (found for found in self._existing_at(keys, after_main(main)) if found is not None)
+        return list(islice(found, limit))
 
     def count_by_changes(self, key: bytes, end: bytes | None, main: int, changed: Iterable[bytes]) -> int:
         """The count as of a main revision, given the distinct keys that changed since; a look at each of
@@ -216,9 +217,7 @@ class KeyIndex:
         for name in changed:
             if name < key or (end is not None and name >= end):
                 continue
-            found = self.newest_before(name, bound)
-            existed = found is not None and not is_tombstone(found)
-            count += existed - (name in self._head)
+            count += (self._existing(name, bound) is not None) - (name in self._head)
         return count
 
     # --- compaction ---------------------------------------------------------------------------------------

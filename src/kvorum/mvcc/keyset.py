@@ -6,8 +6,9 @@ its place there. Blocks are counted in groups of 64: a rank is one sum over the 
 most 63 block lengths, and the place, all in C. At a million keys that is 35 groups, at a hundred million
 3,500, so the sum over groups never shows.
 
-Measured at a million random keys, in µs, ``sortedcontainers.SortedList`` in brackets: add 1.8 (1.9), remove 1.9
-(2.2), add and then ask for a rank 4.7 (17: its index of positions is taken apart by changes). ``BTrees`` has no ranks.
+Measured at a million random keys, in µs, ``sortedcontainers.SortedList`` in brackets: add 1.8 (1.9), remove
+1.9 (2.2), add and then ask for a rank 4.7 (17: changes take its index of positions apart). ``BTrees`` has no
+ranks.
 
 Invariants (``check_invariants``): no block is empty; keys ascend strictly within and across blocks;
 ``_lasts`` and ``_groups`` agree with the blocks.
