@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import threading
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import uvloop
 from kvorum import failpoint
 from kvorum.raft.types import Entry, HardState
 from kvorum.wal.errors import WalFailedError
+from kvorum.wal.kernel_sync import KernelSync
 from kvorum.wal.memdisk import MemoryDisk
 from kvorum.wal.record import WalSnapshot
 from kvorum.wal.recovery import recover
@@ -36,11 +38,12 @@ def flush_in_thread(writer: WalWriter, wal: Wal, entries: list[Entry]) -> "async
     return future
 
 
+@pytest.mark.parametrize("kernel_sync", [True, False])
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
-def test_batches_become_durable_one_after_another(tmp_path: Path, run: object) -> None:
+def test_batches_become_durable_one_after_another(tmp_path: Path, run: object, kernel_sync: bool) -> None:
     async def write() -> None:
         wal = Wal.create(str(tmp_path / "wal"), METADATA, segment_bytes=1 << 14)
-        writer = WalWriter(wal, asyncio.get_running_loop())
+        writer = WalWriter(wal, asyncio.get_running_loop(), kernel_sync=kernel_sync)
         for n in range(1, 101):
             assert 0.0 < await flush_in_thread(writer, wal, [entry(n, 400)]) < 60.0
         assert writer.stalled_seconds() == 0.0
@@ -114,3 +117,77 @@ def test_a_failpoint_reaches_the_loop(tmp_path: Path) -> None:
         wal.close()
 
     asyncio.run(write())
+
+
+@pytest.mark.parametrize("kernel_sync", [True, False])
+def test_a_broken_file_is_told_and_ends_the_log(tmp_path: Path, kernel_sync: bool) -> None:
+    async def write() -> None:
+        wal = Wal.create(str(tmp_path / "wal"), METADATA, segment_bytes=1 << 14)
+        writer = WalWriter(wal, asyncio.get_running_loop(), kernel_sync=kernel_sync)
+        await flush_in_thread(writer, wal, [entry(1)])
+        writer_end, reader_end = os.pipe()
+        for descriptor in os.listdir("/proc/self/fd"):
+            number = int(descriptor)
+            try:
+                target = os.readlink(f"/proc/self/fd/{number}")
+            except FileNotFoundError:
+                continue
+            if target == wal.segment_paths()[-1]:
+                os.dup2(writer_end, number)  # the read end of a pipe: it takes no pwrite
+        with pytest.raises(OSError, match=r"Illegal seek|Bad file") as caught:
+            await flush_in_thread(writer, wal, [entry(2)])
+        assert wal.failure is caught.value
+        with pytest.raises(WalFailedError):
+            wal.prepare(None, [entry(3)])
+        writer.close()
+        wal.close()
+        os.close(writer_end)
+        os.close(reader_end)
+
+    asyncio.run(write())
+
+
+def test_the_kernel_syncs_and_refuses_what_is_no_file(tmp_path: Path) -> None:
+    """Skips nothing: where the kernel cannot, the writer must have fallen back to its thread."""
+
+    async def sync() -> None:
+        loop = asyncio.get_running_loop()
+        results: asyncio.Queue[OSError | None] = asyncio.Queue()
+        try:
+            kernel = KernelSync(loop, results.put_nowait)
+        except OSError:
+            kernel = None
+        if kernel is None:
+            wal = Wal.create(str(tmp_path / "wal"), METADATA, segment_bytes=2048)
+            writer = WalWriter(wal, loop)
+            assert await flush_in_thread(writer, wal, [entry(1)]) > 0.0
+            writer.close()
+            wal.close()
+            return
+        with (tmp_path / "file").open("wb") as file:
+            for _ in range(3):
+                file.write(b"x" * 5000)
+                file.flush()
+                kernel.submit(file.fileno())
+                assert await results.get() is None
+            handle = file.fileno()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            kernel.submit(handle)
+        kernel.close()
+        kernel.close()
+
+    asyncio.run(sync())
+
+
+def test_a_cut_on_the_way_is_done_by_the_thread(tmp_path: Path) -> None:
+    async def write() -> None:
+        wal = Wal.create(str(tmp_path / "wal"), METADATA, segment_bytes=2048)
+        writer = WalWriter(wal, asyncio.get_running_loop())
+        for n in range(1, 40):
+            await flush_in_thread(writer, wal, [entry(n, 500)])
+        assert len(wal.segment_paths()) > 5
+        writer.close()
+        wal.close()
+
+    uvloop.run(write())
+    assert len(recover(str(tmp_path / "wal"), WalSnapshot(), segment_bytes=2048).entries) == 39

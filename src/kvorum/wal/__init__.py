@@ -10,7 +10,8 @@ waiting.
 | ``segments.py`` | names, order and locks of the segment files; purging |
 | ``wal.py`` | the log itself: create, open, read, prepare, flush, cut |
 | ``recovery.py`` | repairing a torn tail, listing valid snapshot markers, verifying |
-| ``writer.py`` | the thread that flushes one batch at a time |
+| ``kernel_sync.py`` | Linux's fdatasync without a thread |
+| ``writer.py`` | flushes one batch at a time beside the loop: by the kernel, or in a thread |
 
 May import ``raft.types``, ``raft.codec``, ``failpoint`` and ``limits``. Deliberately not here: what an entry
 means, when a snapshot is taken, the .snap files (``snapshot/``), any metrics registry (durations are handed

@@ -424,6 +424,36 @@ class Wal:
             raise
         return took
 
+    def write_unsynced(self, batch: Batch) -> int:
+        """Write a batch that ends no segment and leave the sync to the caller; returns the file to sync.
+
+        The batch is durable once that file was synced; if that fails, ``fail`` must be called. Instead of
+        ``flush``, under its rules.
+
+        Raises:
+            OSError: the disk's; the log is unusable from then on.
+            WalFailedError: it was already.
+        """
+        self._check_usable()
+        assert not batch.next_head, "a cut is more than a write and a sync"
+        tail = self._segments[-1]
+        try:
+            self._disk.pwrite(tail.handle, batch.data, batch.offset)
+        except BaseException as error:
+            self._failure = error
+            raise
+        self.bytes_written += len(batch.data)
+        return tail.handle
+
+    def fail(self, error: BaseException) -> None:
+        """Make the log unusable: a sync that the caller took over failed."""
+        self._failure = error
+
+    @property
+    def can_sync_outside(self) -> bool:
+        """Whether ``write_unsynced`` gives a file that the operating system can sync."""
+        return isinstance(self._disk, OsDisk) and not self._unsafe_no_fsync
+
     def _write_by_steps(self, tail: Segment, batch: Batch) -> None:
         """The same in two calls, so that there is a state between them to fail in."""
         disk = self._disk
