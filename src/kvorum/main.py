@@ -9,7 +9,6 @@ import platform
 import socket
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Final
 
 from kvorum import ETCD_VERSION, __version__
@@ -136,10 +135,11 @@ def _run(config: Config, arguments: list[str], log: Logger) -> int:
     restore = capture_standard_logging(log)
     try:
         # Imported here so that --help and a wrong flag do not wait for the server's libraries.
-        code: int = import_module("kvorum.server.member").run(config, log)
+        from kvorum.server.member import run
+
+        return run(config, log)
     finally:
         restore()
-    return code
 
 
 def default_host() -> str:
