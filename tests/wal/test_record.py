@@ -116,3 +116,29 @@ def test_only_what_etcd_writes_is_a_hard_state(data: bytes) -> None:
 def test_an_entry_is_not_a_hard_state() -> None:
     with pytest.raises(CodecError):
         decode_state(encode_entry(Entry(2, 9, 0, b"data")))
+
+
+def read_through(segment: bytes, *, shortcut: bool) -> tuple[list[tuple[int, int, int, bytes]], str]:
+    decoder = SegmentDecoder(segment, 0, chained=False, is_last=True)
+    records = []
+    try:
+        while (shortcut and decoder.next_entry() is not None) or decoder.advance():
+            records.append((decoder.start, decoder.offset, decoder.type, decoder.data))
+    except DamagedRecordError as error:
+        return records, f"{error.offset} {error.reason} {error.torn}"
+    return records, f"{decoder.offset} {decoder.crc}"
+
+
+@given(
+    st.lists(st.sampled_from([0, 1, 100, 116, 117, 118, 127, 128, 300, 16370, 16383, 16384, 20000])),
+    st.data(),
+)
+def test_the_shortcut_for_entries_reads_the_same(sizes: list[int], data: st.DataObject) -> None:
+    head, crc = encode_head(b"m", 0, None)
+    entries = [Entry(2, n + 1, 0, bytes([n % 250 + 1]) * size) for n, size in enumerate(sizes)]
+    body, _ = encode_batch(entries, HardState(2, 1, 1), crc)
+    log = bytearray(head + body + bytes(600))
+    if data.draw(st.booleans()):
+        bit = data.draw(st.integers(0, len(log) * 8 - 1))
+        log[bit // 8] ^= 1 << bit % 8
+    assert read_through(bytes(log), shortcut=True) == read_through(bytes(log), shortcut=False)

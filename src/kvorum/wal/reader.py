@@ -56,7 +56,7 @@ class LogReader:
     """Gathers what the segments of a log hold, from a snapshot on.
 
     Feed it the segments in order, then call ``finish``. ``entries[i].index == start.index + 1 + i`` always.
-    Without a start, entries are looked at but not gathered: a log may leave out what a snapshot from the
+    Without a start, entries are checked but not decoded: a log may leave out what a snapshot from the
     leader stands for.
     """
 
@@ -107,10 +107,11 @@ class LogReader:
         """
         decoder = SegmentDecoder(segment, self.crc, chained=self._chained, is_last=is_last)
         try:
-            while decoder.advance():
+            while decoder.next_entry() is not None or decoder.advance():
                 kind = decoder.type
                 if kind == ENTRY_TYPE:
-                    self._take_entry(decode_entry(decoder.data))
+                    if self._gathers:
+                        self._take_entry(decode_entry(decoder.data))
                 elif kind == STATE_TYPE:
                     self._take_state(decode_state(decoder.data))
                 elif kind == SNAPSHOT_TYPE:
@@ -156,7 +157,7 @@ class LogReader:
         if not 0 < entry.term < MAX_PLAUSIBLE_TERM:
             raise CodecError(f"entry {entry.index} with an impossible term {entry.term}")
         position = entry.index - self.start.index - 1
-        if position >= 0 and self._gathers:
+        if position >= 0:
             entries = self.entries
             if position > len(entries):
                 raise CodecError(f"entries are missing before index {entry.index}")

@@ -290,6 +290,40 @@ class SegmentDecoder:
         self.offset = end + pad
         return True
 
+    def next_entry(self) -> bytes | None:
+        """The next record's data if it is an entry of the commonest shape, else None and nothing is read.
+
+        A shortcut for ``advance``, by which logs are mostly read: CRC of five bytes, data of 128 to 16383.
+        """
+        segment = self.segment
+        at = self.offset
+        body = at + 8
+        if segment[body : body + 3] != b"\x08\x02\x10" or not self.chained:
+            return None
+        (field,) = _LENGTH.unpack_from(segment, at)
+        size = field & 0xFFFFFFFFFFFFFF
+        pad = -size & 7
+        end = body + size
+        if (
+            field != size | _LENGTH_FLAGS[pad]
+            or not 139 <= size < 16395
+            or end + pad > len(segment)
+            or segment[body + 8] != 0x1A
+            or (segment[body + 9] & 0x7F | segment[body + 10] << 7) != size - 11
+            or segment[body + 9] < 0x80
+        ):
+            return None
+        data = segment[body + 11 : end]
+        crc = crc32c(data, self.crc)
+        if segment[body + 3 : body + 8] != _crc_varint(crc):
+            return None
+        self.crc = crc
+        self.start = at
+        self.type = ENTRY_TYPE
+        self.data = data
+        self.offset = end + pad
+        return data
+
     def has_garbage(self) -> bool:
         """Whether something other than zeros follows the end of the log."""
         return _first_nonzero(self.segment, self.offset) >= 0
