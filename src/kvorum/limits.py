@@ -209,6 +209,8 @@ MAX_BACKEND_TABLES: Final = 32
 """Named tables in the database (etcd has 10 buckets)."""
 COMPACTION_BATCH: Final = 1000
 """Revisions that compaction deletes before it commits (``--experimental-compaction-batch-limit``)."""
+MAX_COMPACTION_BATCH_PAGES: Final = 256
+"""Or pages of the database that it touches: a commit writes each of them, and the loop waits."""
 MAX_COMPACTION_BACKLOG_BYTES: Final = 48 * 1024 * 1024
 """Memory for revisions found to be superseded but not yet deleted: 4 M of 12 bytes."""
 MIN_KEYS_TO_FREEZE: Final = 65_536

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, final
 import lmdb
 
 from kvorum import failpoint
-from kvorum.limits import COMPACTION_BATCH, MAX_COMPACTION_BACKLOG_BYTES
+from kvorum.limits import COMPACTION_BATCH, MAX_COMPACTION_BACKLOG_BYTES, MAX_COMPACTION_BATCH_PAGES
 from kvorum.mvcc.keyvalue import key_of
 from kvorum.mvcc.revision import REVISION_BYTES, after_main, main_of
 
@@ -33,8 +33,17 @@ if TYPE_CHECKING:
 _SCAN_RECORDS: Final = 64
 _DELETE_RECORDS: Final = 64
 """Records between two looks at the clock: some 0.2 ms."""
+_SORT_RECORDS: Final = 4096
+"""Found revisions put in order at once: 1 ms."""
+_PAGE_RECORDS: Final = 8
+"""Main revisions in a page of the database, roughly, for an estimate of the pages that deletions touch."""
 _BUCKET_SHIFT: Final = 12
 """Found revisions are gathered by 4,096 main revisions."""
+
+
+def _records(packed: bytes) -> Iterator[bytes]:
+    """The revisions in a concatenation."""
+    return (packed[at : at + REVISION_BYTES] for at in range(0, len(packed), REVISION_BYTES))
 
 
 @final
@@ -44,10 +53,12 @@ class Compaction:
     __slots__ = (
         "_bound",
         "_buckets",
+        "_doomed",
         "_found",
         "_position",
         "_scanned",
         "_store",
+        "_touched",
         "_uncommitted",
         "on_done",
         "revision",
@@ -61,29 +72,35 @@ class Compaction:
         self._position = b""
         self._scanned = False
         self._buckets: dict[int, bytearray] = {}
+        self._doomed: list[bytes] = []
         self._found = 0
         self._uncommitted = 0
+        self._touched = 0
 
     def backlog(self) -> Iterator[bytes]:
         """The revisions that the index has forgotten and the tree still has."""
+        yield from self._doomed
         for bucket in self._buckets.values():
-            for at in range(0, len(bucket), REVISION_BYTES):
-                yield bytes(bucket[at : at + REVISION_BYTES])
+            yield from _records(bytes(bucket))
 
     def step(self, until: float, clock: Callable[[], float]) -> bool:
         """Work until the clock says so, at least a little; True when everything is done."""
         while True:
-            if self._uncommitted >= COMPACTION_BATCH:
+            if self._uncommitted >= COMPACTION_BATCH or self._touched >= MAX_COMPACTION_BATCH_PAGES:
                 self._store.commit()
-                self._uncommitted = 0
-            elif self._buckets and (self._scanned or self._found >= MAX_COMPACTION_BACKLOG_BYTES):
+                self._uncommitted = self._touched = 0
+            elif (
+                self._doomed
+                or self._buckets
+                and (self._scanned or self._found >= MAX_COMPACTION_BACKLOG_BYTES)
+            ):
                 self._delete()
             elif self._scanned:
                 return True
             else:
                 self._scan()
             if clock() >= until:
-                return self._scanned and not self._buckets
+                return self._scanned and not self._doomed and not self._buckets
 
     def _scan(self) -> None:
         """Look at the next records and let the index forget what they supersede."""
@@ -111,8 +128,7 @@ class Compaction:
     def _gather(self, gone: bytes) -> None:
         self._found += len(gone)
         buckets = self._buckets
-        for at in range(0, len(gone), REVISION_BYTES):
-            packed = gone[at : at + REVISION_BYTES]
+        for packed in _records(gone):
             number = main_of(packed) >> _BUCKET_SHIFT
             bucket = buckets.get(number)
             if bucket is None:
@@ -120,29 +136,43 @@ class Compaction:
             else:
                 bucket += packed
 
-    def _delete(self) -> None:
-        """Delete some of the lowest bucket. Within one key the order of finding is that of revisions, and so
-        it stays."""
-        if failpoint.enabled:
-            failpoint.hit("backend_before_compact_slice")
-        store = self._store
+    def _take(self) -> None:
+        """Take a piece of the lowest bucket and put it in order.
+
+        What was found of one key was found in the order of revisions, and pieces of a large bucket keep that.
+        """
         number = min(self._buckets)
         bucket = self._buckets[number]
-        size = min(len(bucket), _DELETE_RECORDS * REVISION_BYTES)
-        slice_ = bytes(bucket[:size])
+        size = min(len(bucket), _SORT_RECORDS * REVISION_BYTES)
+        self._doomed = sorted(_records(bytes(bucket[:size])), reverse=True)
         if size == len(bucket):
             del self._buckets[number]
         else:
             del bucket[:size]
-        self._found -= size
+
+    def _delete(self) -> None:
+        """Delete some of the lowest revisions found."""
+        if failpoint.enabled:
+            failpoint.hit("backend_before_compact_slice")
+        if not self._doomed:
+            self._take()
+        doomed = self._doomed[: -_DELETE_RECORDS - 1 : -1]
+        del self._doomed[-_DELETE_RECORDS:]
+        self._found -= len(doomed) * REVISION_BYTES
+        store = self._store
         delete, db = store.backend.txn.delete, store.backend.key_db
+        page = b""
         try:
-            for at in range(0, size, REVISION_BYTES):
-                deleted = delete(slice_[at : at + REVISION_BYTES], b"", db)
+            for packed in doomed:
+                deleted = delete(packed, b"", db)
                 assert deleted, "a revision of the index was not in the tree"
+                if packed > page:
+                    # A page holds about so many records; another one is touched.
+                    page = after_main(main_of(packed) + _PAGE_RECORDS)
+                    self._touched += 1
         except lmdb.Error as error:
             raise store.backend.fail("delete", error) from error
-        count = size // REVISION_BYTES
+        count = len(doomed)
         store.compacted_revisions += count
         store.backend.note_changes(count, count * 8192)
         self._uncommitted += count
