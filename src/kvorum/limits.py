@@ -190,7 +190,7 @@ BACKEND_BATCH_INTERVAL_SECONDS: Final = 0.1
 BACKEND_BATCH_LIMIT: Final = 10_000
 """``--backend-batch-limit``: operations in one commit (etcd ``backend.go``)."""
 COMMIT_TIME_SHARE: Final = 20
-"""Commits take at most one part in this many of the time: they run on the loop, and requests wait for them."""
+"""Commits take at most one part in this many of the time: they hold the loop, and requests wait."""
 COMMIT_SECONDS_PER_OPERATION: Final = 1e-6
 """What an operation adds to a commit on a good disk: waiting saves only the rest of a commit's time."""
 MAX_COMMIT_INTERVAL_SECONDS: Final = 2.0
@@ -203,8 +203,8 @@ INITIAL_MAP_BYTES: Final = 10 * 1024 * 1024 * 1024
 """Address space mapped at first, not memory and not disk (etcd ``backend.go``: initialMmapSize)."""
 MAP_HEADROOM_BYTES: Final = 1024 * 1024 * 1024
 """Free map kept besides as much as is used. LMDB cannot go on with a transaction that filled the map, so it
-must hold what any one commit may add; one request can delete every key, and a tombstone is smaller than what it
-deletes."""
+must hold what any one commit may add; one request can delete every key, and a tombstone is smaller than
+what it deletes."""
 MAX_BACKEND_TABLES: Final = 32
 """Named tables in the database (etcd has 10 buckets)."""
 COMPACTION_BATCH: Final = 1000

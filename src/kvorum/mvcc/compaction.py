@@ -89,10 +89,8 @@ class Compaction:
             if self._uncommitted >= COMPACTION_BATCH or self._touched >= MAX_COMPACTION_BATCH_PAGES:
                 self._store.commit()
                 self._uncommitted = self._touched = 0
-            elif (
-                self._doomed
-                or self._buckets
-                and (self._scanned or self._found >= MAX_COMPACTION_BACKLOG_BYTES)
+            elif self._doomed or (
+                self._buckets and (self._scanned or self._found >= MAX_COMPACTION_BACKLOG_BYTES)
             ):
                 self._delete()
             elif self._scanned:
