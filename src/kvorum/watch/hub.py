@@ -36,6 +36,7 @@ from kvorum.limits import (
 from kvorum.mvcc.keyvalue import key_of
 from kvorum.watch import response
 from kvorum.watch.history import History, read_changes
+from kvorum.watch.invariants import check_invariants
 from kvorum.watch.laggards import Laggards
 from kvorum.watch.progress import ProgressTimer
 from kvorum.watch.response import Batch, Event, sort_out
@@ -69,13 +70,12 @@ class WatchHub:
     __slots__ = (
         "_catch_up_steps",
         "_history",
-        "_laggards",
         "_max_response_bytes",
         "_ready",
-        "_synced",
         "events",
         "events_built",
         "header",
+        "laggards",
         "on_lagging",
         "on_ready",
         "progress",
@@ -84,6 +84,7 @@ class WatchHub:
         "revision",
         "slow_watchers",
         "streams",
+        "synced",
         "watchers",
     )
 
@@ -109,8 +110,8 @@ class WatchHub:
         self.on_lagging: Callable[[], None] = _nothing
         self.revision = revision
         """The last revision that ``notify`` was told of."""
-        self._synced = WatcherGroup()
-        self._laggards: Final = Laggards()
+        self.synced = WatcherGroup()
+        self.laggards: Final = Laggards()
         self._ready: list[WatchStream] = []
         self.queued_bytes = 0
         """What the queues of all streams hold."""
@@ -136,7 +137,7 @@ class WatchHub:
             # etcd looks for history at minus one, finds none, and goes on at the head.
             next_revision = watcher.next_revision = self.revision + 1
         if next_revision > self.revision:
-            self._synced.add(watcher)
+            self.synced.add(watcher)
             return
         self._lag(watcher)
         if next_revision < self._history.compact_revision:
@@ -148,7 +149,7 @@ class WatchHub:
         """Take a watcher out of wherever it is."""
         if watcher.ended:
             return
-        if watcher.group is not self._synced:
+        if watcher.group is not self.synced:
             self._unlag(watcher)
         if watcher.group is not None:
             watcher.group.remove(watcher)
@@ -166,9 +167,9 @@ class WatchHub:
 
     def _enlist(self, watcher: Watcher, cursor: int) -> None:
         """Let a watcher catch up from a revision on."""
-        if not self._laggards:
+        if not self.laggards:
             self.on_lagging()
-        self._laggards.add(watcher, cursor)
+        self.laggards.add(watcher, cursor)
 
     def _end_compacted(self, watcher: Watcher) -> None:
         """Tell the client that what a watcher needs next is gone."""
@@ -189,7 +190,7 @@ class WatchHub:
         """
         assert revision == self.revision + 1, "a revision was left out"
         self.revision = revision
-        synced = self._synced
+        synced = self.synced
         if not synced.size:
             return
         if len(changes) == 1:
@@ -255,16 +256,17 @@ class WatchHub:
 
     def is_synced(self, watcher: Watcher) -> bool:
         """Whether a watcher has been offered everything up to the hub's revision."""
-        return watcher.group is self._synced
+        return watcher.group is self.synced
 
     def _park(self, watchers: list[Watcher], revision: int) -> None:
         """Set watchers aside that did not get the events of ``revision``, until their streams have room."""
         for watcher in watchers:
             assert watcher.group is not None, "only watchers of a group are offered events"
-            if watcher.group is self._synced:
+            if watcher.group is self.synced:
                 self._lag(watcher)
             watcher.group.remove(watcher)
             watcher.next_revision = revision
+            watcher.resuming = True
             watcher.stream.parked[watcher] = None
 
     def unpark(self, stream: WatchStream) -> None:
@@ -280,7 +282,7 @@ class WatchHub:
 
         A slice ends with a whole revision, so it may be somewhat longer than ``catch_up_steps``.
         """
-        laggards = self._laggards
+        laggards = self.laggards
         steps = self._catch_up_steps
         laggards.next_turn()
         while steps > 0 and laggards:
@@ -292,41 +294,61 @@ class WatchHub:
         """Bring a cohort forward; returns the steps it took."""
         if not cohort.size:
             return 0
-        if cursor < self._history.compact_revision:
-            ended = cohort.take(cohort.size)
-            for watcher in ended:
-                self._end_compacted(watcher)
-            return len(ended)
+        if cursor <= self._history.compact_revision:
+            return self._end_too_late(cursor, cohort)
         if cursor > self.revision:
             return self._join_synced(cursor, cohort, steps)
-        until = min(self._laggards.next_cursor(cursor, self.revision + 1), self.revision + 1)
+        return self._read_on(cursor, cohort, steps)
+
+    def _read_on(self, cursor: int, cohort: WatcherGroup, steps: int) -> int:
+        """Let a cohort see history from its cursor on; returns the steps it took."""
+        until = min(self.laggards.next_cursor(cursor, self.revision + 1), self.revision + 1)
         changes, reached = read_changes(self._history, cursor, until, steps)
         for lot, batch in self._sort_out(cohort, changes):
             self._park(self._deliver(lot, batch, cursor, self.queue_bound()), batch.events[0].revision)
-        return len(changes) + self._laggards.add_cohort(cohort, reached)
+        return len(changes) + self.laggards.add_cohort(cohort, reached)
+
+    def _end_too_late(self, cursor: int, cohort: WatcherGroup) -> int:
+        """End those of a cohort whose history is gone; returns the steps it took.
+
+        A compaction removes the deletions of its own revision, so who has to go on with that one is too
+        late; who begins there is let in, as by etcd, and sees the puts.
+        """
+        compact_revision = self._history.compact_revision
+        watchers = cohort.take(cohort.size)
+        for watcher in watchers:
+            if cursor < compact_revision or watcher.resuming or watcher.next_revision < cursor:
+                self._end_compacted(watcher)
+            else:
+                cohort.add(watcher)
+        if cohort.size:
+            return len(watchers) + self._read_on(cursor, cohort, 1)
+        return len(watchers)
 
     def _join_synced(self, cursor: int, cohort: WatcherGroup, steps: int) -> int:
         """Watchers that have seen everything are up to date; those beyond the slice wait for the next."""
         caught_up = cohort.take(steps)
         for watcher in caught_up:
             watcher.next_revision = cursor
-            self._synced.add(watcher)
+            self.synced.add(watcher)
             self._unlag(watcher)
             watcher.stream.answer_progress()
         if cohort.size:
-            self._laggards.add_cohort(cohort, cursor)
+            self.laggards.add_cohort(cohort, cursor)
         return len(caught_up)
 
     def restore(self, revision: int) -> None:
         """The store was replaced by a snapshot at ``revision``: who was up to date has to catch up."""
         next_revision = self.revision + 1
-        synced, self._synced = self._synced, WatcherGroup()
+        synced, self.synced = self.synced, WatcherGroup()
         self.revision = revision
         for watcher in synced.take(synced.size):
             start = max(next_revision, watcher.next_revision)
             if start > revision:
-                self._synced.add(watcher)
+                self.synced.add(watcher)
             else:
+                watcher.next_revision = start
+                watcher.resuming = True
                 self._lag(watcher)
                 self._enlist(watcher, start)
 
@@ -361,27 +383,4 @@ class WatchHub:
 
     def check_invariants(self, streams: Iterable[WatchStream]) -> None:
         """Assert what the module docstring promises, given all open streams; O(n)."""
-        self._synced.check_invariants()
-        self._laggards.check_invariants()
-        parked = lagging = watchers = queued = 0
-        for stream in streams:
-            assert not stream.closed, "only open streams count"
-            held = [watcher for watcher in stream.watchers.values() if not watcher.ended]
-            behind = [watcher for watcher in held if watcher.group is not self._synced]
-            for watcher in stream.parked:
-                assert watcher.group is None, "a parked watcher is in a group"
-                assert watcher.next_revision <= self.revision, "a parked watcher waits for nothing"
-                assert stream.watchers[watcher.id] is watcher, "a parked watcher is of no stream"
-            assert len([w for w in behind if w.group is None]) == len(stream.parked), "a watcher is nowhere"
-            assert len(behind) == stream.lagging, "a stream's lagging watchers are miscounted"
-            assert not (stream.progress_wanted and not stream.lagging), "a progress request is forgotten"
-            parked += len(stream.parked)
-            lagging += stream.lagging
-            watchers += len(held)
-            queued += stream.queued_bytes
-        assert watchers == self.watchers, "watchers are miscounted"
-        assert watchers == self._synced.size + parked + len(self._laggards), "a watcher is lost"
-        assert lagging == self.slow_watchers, "slow watchers are miscounted"
-        assert queued == self.queued_bytes, "queued bytes are miscounted"
-        for cursor, _ in self._laggards.cohorts():
-            assert 0 <= cursor <= self.revision + 1, "a cohort is ahead of the store"
+        check_invariants(self, streams)

@@ -42,6 +42,7 @@ class Watcher:
         "plain",
         "progress",
         "quiet",
+        "resuming",
         "single",
         "stream",
         "variant",
@@ -76,6 +77,8 @@ class Watcher:
         self.next_revision = next_revision
         self.quiet = True
         """No events since the last progress tick (only kept if ``progress``)."""
+        self.resuming = False
+        """It was up to date before, so it may not miss the change it has to go on with."""
         self.ended = False
         """Its history was compacted away; the id stays taken until the client cancels it, as in etcd."""
         self.group: WatcherGroup | None = None
@@ -160,10 +163,14 @@ class WatcherGroup:
         self.size -= len(taken)
         return taken
 
+    def lots(self) -> list[list[Watcher]]:
+        """All lots, in no order."""
+        return [*self._keys.values(), *self._ranges.values()]
+
     def check_invariants(self) -> None:
         """Assert what the class docstring promises; O(n)."""
         self._ranges.check_invariants()
-        lots = [*self._keys.values(), *self._ranges.values()]
+        lots = self.lots()
         assert all(lots), "an empty lot"
         assert sum(map(len, lots)) == self.size, "size differs from the lots"
         for lot in lots:
