@@ -154,7 +154,11 @@ class Running:
         return self.do(answer())
 
     def engines(self) -> list[Any]:
-        return list(self.ask(lambda: [connection.engine for connection in self.server.connections]))
+        return list(self.ask(self.engines_now))
+
+    def engines_now(self) -> list[Any]:
+        """For use on the loop's thread."""
+        return [connection.engine for connection in self.server.connections]
 
     def close(self) -> None:
         async def end() -> None:

@@ -106,7 +106,8 @@ class GrpcProtocol(Connection, asyncio.Protocol):
             now,
         )
         self.flush_soon()
-        self._arm(now + options.handshake_seconds)
+        first_ping = options.keepalive_interval if options.keepalive_interval > 0 else NO_DEADLINE
+        self._arm(now + min(options.handshake_seconds, options.unfinished_request_seconds, first_ping))
         if not self._server.opened(self):
             self.drain()
 
