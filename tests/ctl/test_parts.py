@@ -16,6 +16,7 @@ from kvorum.ctl.session import Session, StandardStreams
 from kvorum.ctl.settings import Settings
 from kvorum.ctl.table import render
 from kvorum.ctl.txn import parse_compare, parse_operation, split_words
+from kvorum.duration import MILLISECOND, Duration
 from kvorum.golang import GoSyntaxError, quote, unquote
 from kvorum.proto import kv_pb2 as mvccpb
 from kvorum.proto import rpc_pb2 as pb
@@ -156,7 +157,8 @@ def test_errors_read_like_etcds() -> None:
 
 
 def test_nothing_reachable() -> None:
-    settings = Settings(endpoints=("no.such.host.invalid:1", "bad", "unix:/no/such"))
+    endpoints = ("no.such.host.invalid:1", "bad", "unix:/no/such")
+    settings = Settings(endpoints=endpoints, command_timeout=Duration(300 * MILLISECOND))
     session = Session(settings, StandardStreams())
     with pytest.raises(CallError, match="context deadline exceeded"):
         member_list(session)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from kvorum.proto.etcdserver_pb2 import Metadata
 from kvorum.utl.datadir import DataDir
+from kvorum.utl.scan import LogScan
 from kvorum.wal.disk import OsDisk
-from kvorum.wal.recovery import read_log
 from kvorum.wal.segments import list_segments
 
 
@@ -42,7 +42,8 @@ def read_status(data: DataDir) -> Status:
     with data.store() as store:
         statistics, digest = store.statistics(), store.hash_kv()
         applied, compacted = store.consistent_index, store.compact_revision
-    reader = read_log(str(data.wal))
+    scan = LogScan(data.wal)
+    reader = scan.reader
     metadata = Metadata.FromString(reader.metadata or b"")
     segments = list_segments(OsDisk(), str(data.wal))
     return Status(
@@ -58,7 +59,7 @@ def read_status(data: DataDir) -> Status:
         raft_term=reader.state.term,
         raft_commit=reader.state.commit,
         wal_first_index=segments[0].index,
-        wal_last_index=reader.last_index,
+        wal_last_index=scan.last_index,
         wal_segments=len(segments),
         snapshot=(data.snap_names() or [""])[-1],
     )

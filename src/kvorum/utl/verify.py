@@ -14,10 +14,10 @@ from kvorum.mvcc.backend import BackendError
 from kvorum.mvcc.check import Report, check_database
 from kvorum.snapshot.snap_file import SnapFileError, read_snap_file, snap_name
 from kvorum.utl.datadir import DataDir
+from kvorum.utl.scan import LogScan
 from kvorum.wal.errors import REMEDY, CorruptWalError, WalError
-from kvorum.wal.reader import LogReader
 from kvorum.wal.record import WalSnapshot
-from kvorum.wal.recovery import read_log, verify
+from kvorum.wal.recovery import verify
 
 DATABASE_REMEDY: Final = (
     "the database cannot be trusted: restore the member from a snapshot, or, in a cluster, remove the member,"
@@ -55,17 +55,17 @@ def verify_data_dir(data: DataDir) -> Verdict:
     """Read everything; raises DataDirError if there is no database at all."""
     findings: list[Finding] = []
     report = _database(data, findings)
-    reader = _log(data, findings)
+    scan = _log(data, findings)
     names = data.snap_names()
     findings += _snapshots(data, names)
-    if report is not None and reader is not None and not findings:
-        findings += _together(data, report, reader)
+    if report is not None and scan is not None and not findings:
+        findings += _together(data, report, scan)
     return Verdict(
         records=report.records if report else 0,
         keys=report.keys if report else 0,
         revision=report.revision if report else 0,
         consistent_index=report.consistent_index if report else 0,
-        last_index=reader.last_index if reader else 0,
+        last_index=scan.last_index if scan else 0,
         snapshots=len(names),
         findings=tuple(findings),
     )
@@ -86,12 +86,12 @@ def _database(data: DataDir, findings: list[Finding]) -> Report | None:
     return report
 
 
-def _log(data: DataDir, findings: list[Finding]) -> LogReader | None:
+def _log(data: DataDir, findings: list[Finding]) -> LogScan | None:
     folder = str(data.wal)
     try:
-        reader = read_log(folder)
-        reader.finish(folder)
-        committed = [marker for marker in reader.markers if marker.index <= reader.state.commit]
+        scan = LogScan(data.wal)
+        scan.reader.finish(folder)
+        committed = scan.committed_markers()
         # From the newest snapshot on, nothing that is committed may be missing.
         start = committed[-1] if committed else WalSnapshot()
         verify(folder, start)
@@ -102,7 +102,7 @@ def _log(data: DataDir, findings: list[Finding]) -> LogReader | None:
     except OSError as error:
         findings.append(Finding(error.filename or folder, error.strerror or str(error), REMEDY))
     else:
-        return reader
+        return scan
     return None
 
 
@@ -118,17 +118,13 @@ def _snapshots(data: DataDir, names: list[str]) -> Iterator[Finding]:
             yield Finding(path, "it holds another snapshot than its name says", SNAP_REMEDY)
 
 
-def _together(data: DataDir, report: Report, reader: LogReader) -> Iterator[Finding]:
-    applied = report.consistent_index
-    newest = max(
-        (marker.index for marker in reader.markers if marker.index <= reader.state.commit), default=0
-    )
+def _together(data: DataDir, report: Report, scan: LogScan) -> Iterator[Finding]:
+    applied, newest = report.consistent_index, scan.snapshot_index
     if newest and not _has_snap_file(data.snap, newest):
-        yield Finding(
-            str(data.snap), f"there is no snapshot at index {newest}, which the log names", SNAP_REMEDY
-        )
-    if not newest <= applied <= max(newest, reader.last_index):
-        problem = f"it stands at log index {applied}, but the log covers {newest} to {reader.last_index}"
+        problem = f"there is no snapshot at index {newest}, which the log names"
+        yield Finding(str(data.snap), problem, SNAP_REMEDY)
+    if not newest <= applied <= scan.last_index:
+        problem = f"it stands at log index {applied}, but the log covers {newest} to {scan.last_index}"
         yield Finding(str(data.database), problem, TOGETHER_REMEDY)
 
 
