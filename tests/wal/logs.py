@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from kvorum.raft.types import ConfState, Entry, HardState
+from kvorum.wal.decoder import SegmentDecoder
 from kvorum.wal.memdisk import MemoryDisk
-from kvorum.wal.record import FRAME_BYTES, SegmentDecoder, WalSnapshot
+from kvorum.wal.record import FRAME_BYTES, WalSnapshot
 from kvorum.wal.recovery import Recovered, recover
 from kvorum.wal.wal import Wal
 

@@ -5,9 +5,10 @@ import random
 import pytest
 
 from kvorum.raft.types import Entry, HardState
+from kvorum.wal.decoder import SECTOR_BYTES
 from kvorum.wal.errors import CorruptWalError, WalError
 from kvorum.wal.memdisk import MemoryDisk
-from kvorum.wal.record import SECTOR_BYTES, WalSnapshot
+from kvorum.wal.record import WalSnapshot
 from kvorum.wal.recovery import Recovered, read_log
 from tests.wal.logs import (
     CONF_STATE,

@@ -14,6 +14,7 @@ from kvorum.proto import etcdserver_pb2, raft_internal_pb2
 from kvorum.raft.codec import decode_entry
 from kvorum.raft.types import Entry
 from kvorum.snapshot.snap_file import Snapshotter, encode_snap_file, read_snap_file
+from kvorum.wal.decoder import SegmentDecoder
 from kvorum.wal.disk import OsDisk
 from kvorum.wal.errors import WalLockedError
 from kvorum.wal.reader import decode_marker
@@ -23,7 +24,6 @@ from kvorum.wal.record import (
     METADATA_TYPE,
     SNAPSHOT_TYPE,
     STATE_TYPE,
-    SegmentDecoder,
     WalSnapshot,
     decode_state,
     encode_batch,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kvorum.proto import raft_pb2, record_pb2
 from kvorum.raft.codec import CodecError, encode_entry, encode_hard_state
 from kvorum.raft.types import ConfState, Entry, HardState
+from kvorum.wal.decoder import DamagedRecordError, SegmentDecoder
 from kvorum.wal.reader import decode_marker
 from kvorum.wal.record import (
     CRC_TYPE,
@@ -17,8 +18,6 @@ from kvorum.wal.record import (
     METADATA_TYPE,
     SNAPSHOT_TYPE,
     STATE_TYPE,
-    DamagedRecordError,
-    SegmentDecoder,
     WalSnapshot,
     decode_state,
     encode_batch,

@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable
 from typing import TypeAlias, final
 
-from kvorum.wal.record import SECTOR_BYTES
+from kvorum.wal.decoder import SECTOR_BYTES
 
 _Names: TypeAlias = "dict[str, _File]"
 

@@ -18,6 +18,7 @@ from kvorum.limits import MAX_PLAUSIBLE_TERM
 from kvorum.proto import record_pb2
 from kvorum.raft.codec import CodecError, decode_conf_state, decode_entry
 from kvorum.raft.types import Entry, HardState
+from kvorum.wal.decoder import DamagedRecordError, SegmentDecoder
 from kvorum.wal.errors import CorruptWalError, SnapshotMismatchError, TornTailError
 from kvorum.wal.record import (
     CRC_TYPE,
@@ -25,8 +26,6 @@ from kvorum.wal.record import (
     METADATA_TYPE,
     SNAPSHOT_TYPE,
     STATE_TYPE,
-    DamagedRecordError,
-    SegmentDecoder,
     WalSnapshot,
     decode_state,
 )

@@ -129,6 +129,38 @@ def lock_segments(disk: Disk, segments: Sequence[Segment]) -> None:
         raise
 
 
+def create_first(disk: Disk, directory: str, head: bytes, segment_bytes: int) -> Segment:
+    """Create a log's directory with its first segment, open and locked; all of it is there after a crash, or
+    nothing.
+
+    Raises:
+        OSError: the disk's.
+    """
+    temporary = directory + ".tmp"
+    disk.remove_tree(temporary)
+    disk.make_dirs(temporary)
+    segment = Segment(os.path.join(temporary, segment_name(0, 0)), 0, 0)
+    try:
+        segment.handle = disk.open(segment.path, write=True, create=True)
+        lock_opened(disk, segment)
+        disk.preallocate(segment.handle, segment_bytes)
+        disk.write_durable(segment.handle, head, 0)
+        disk.sync_dir(temporary)
+        if failpoint.enabled:
+            failpoint.hit("wal_create_before_rename")
+        disk.remove_tree(directory)
+        disk.rename(temporary, directory)
+        segment.path = os.path.join(directory, segment_name(0, 0))
+        if failpoint.enabled:
+            failpoint.hit("wal_create_after_rename")
+        disk.sync_dir(os.path.dirname(directory) or ".")
+    except BaseException:
+        if segment.handle >= 0:
+            disk.close(segment.handle)
+        raise
+    return segment
+
+
 def read_segment(disk: Disk, segment: Segment) -> bytes:
     """The whole segment, through its handle if it is open."""
     handle = segment.handle if segment.handle >= 0 else disk.open(segment.path)

@@ -34,6 +34,7 @@ from kvorum import failpoint
 from kvorum.limits import MAX_DEFERRED_WAL_BYTES, SLOW_FSYNC_SECONDS, WAL_SEGMENT_BYTES
 from kvorum.raft.types import Entry, HardState
 from kvorum.wal import segments as segment_files
+from kvorum.wal.batch import Batch
 from kvorum.wal.disk import Disk, OsDisk
 from kvorum.wal.errors import SnapshotNotFoundError, TornTailError, WalExistsError, WalFailedError
 from kvorum.wal.reader import LogReader
@@ -42,26 +43,6 @@ from kvorum.wal.segments import Segment, segment_name
 
 _LOGGER: Final = logging.getLogger(__name__)
 _NO_STATE: Final = HardState()
-
-
-@final
-class Batch:
-    """What one ``flush`` writes: bytes, their place, and the head of the next segment if this one is full.
-
-    ``must_sync`` False: it waits in memory for the next batch; it need not be flushed and nothing need wait
-    for it.
-    """
-
-    __slots__ = ("data", "must_sync", "next_head", "next_index", "offset")
-
-    def __init__(
-        self, data: bytes, offset: int, must_sync: bool, next_head: bytes = b"", next_index: int = 0
-    ) -> None:
-        self.data: Final = data
-        self.offset: Final = offset
-        self.must_sync: Final = must_sync
-        self.next_head: Final = next_head
-        self.next_index: Final = next_index
 
 
 _DEFERRED: Final = Batch(b"", 0, False)
@@ -158,30 +139,9 @@ class Wal:
         directory = os.path.normpath(directory)
         if segment_files.exists(directory, disk):
             raise WalExistsError(f"wal: there is a log in {directory} already")
-        temporary = directory + ".tmp"
-        disk.remove_tree(temporary)
-        disk.make_dirs(temporary)
-        segment = Segment(os.path.join(temporary, segment_name(0, 0)), 0, 0)
-        try:
-            segment.handle = disk.open(segment.path, write=True, create=True)
-            segment_files.lock_opened(disk, segment)
-            disk.preallocate(segment.handle, segment_bytes)
-            head, crc = encode_head(metadata, 0, None)
-            marker, crc = encode_marker(WalSnapshot(), crc)
-            disk.write_durable(segment.handle, head + marker, 0)
-            disk.sync_dir(temporary)
-            if failpoint.enabled:
-                failpoint.hit("wal_create_before_rename")
-            disk.remove_tree(directory)
-            disk.rename(temporary, directory)
-            segment.path = os.path.join(directory, segment_name(0, 0))
-            if failpoint.enabled:
-                failpoint.hit("wal_create_after_rename")
-            disk.sync_dir(os.path.dirname(directory) or ".")
-        except BaseException:
-            if segment.handle >= 0:
-                disk.close(segment.handle)
-            raise
+        head, crc = encode_head(metadata, 0, None)
+        marker, crc = encode_marker(WalSnapshot(), crc)
+        segment = segment_files.create_first(disk, directory, head + marker, segment_bytes)
         wal = cls(
             directory,
             [segment],

@@ -32,8 +32,9 @@ from typing import Final, TypeAlias, final
 
 from kvorum import failpoint
 from kvorum.limits import SLOW_FSYNC_SECONDS
+from kvorum.wal.batch import Batch
 from kvorum.wal.kernel_sync import KernelSync
-from kvorum.wal.wal import Batch, Wal
+from kvorum.wal.wal import Wal
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class WalWriter:
         if kernel_sync and wal.can_sync_outside:
             try:
                 self._kernel = KernelSync(loop, self._synced)
-            except (OSError, NotImplementedError) as error:  # the loop may not watch files
+            except OSError as error:
                 _LOGGER.info("syncing the log in a thread", extra={"error": str(error)})
         self._wake: Final = threading.Lock()
         self._wake.acquire()
