@@ -3,7 +3,8 @@
 Two threads, two halves. ``prepare`` runs on the loop: it encodes, rolls the CRC, assigns the place on the
 disk and decides about a cut, so that it alone owns the log's logical end. ``flush`` runs in the WAL thread:
 it does what the batch says and owns the files. Batches must be flushed in the order in which they were
-prepared; ``prepare`` may run ahead of ``flush``.
+prepared; ``prepare`` may run ahead of ``flush``. Where the kernel syncs by itself (``writer.py``), the loop
+calls ``write_unsynced`` instead, and only cuts are left to ``flush``.
 
 A change of the commit index alone need not be remembered (etcd ``raft.MustSync``: a member that lost it
 learns it again). Such a batch stays in memory and leaves with the next one that must be synced: ``must_sync``
