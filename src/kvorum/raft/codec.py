@@ -360,7 +360,7 @@ def decode_message(data: Bytes) -> Message:
         CodecError: the bytes are none.
     """
     message = _parse(raft_pb2.Message(), data, "a Raft message")
-    has_snapshot = message.snapshot.metadata.index != 0 or message.snapshot.data
+    snapshot = _snapshot_of(message.snapshot)
     return Message(
         int(message.type),
         to=message.to,
@@ -370,7 +370,7 @@ def decode_message(data: Bytes) -> Message:
         index=message.index,
         entries=[_entry_of(entry) for entry in message.entries],
         commit=message.commit,
-        snapshot=_snapshot_of(message.snapshot) if has_snapshot else EMPTY_SNAPSHOT,
+        snapshot=EMPTY_SNAPSHOT if snapshot == EMPTY_SNAPSHOT else snapshot,
         reject=message.reject,
         reject_hint=message.rejectHint,
         context=message.context,

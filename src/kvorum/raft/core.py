@@ -17,7 +17,6 @@ Where this differs from etcd's library, on purpose:
 - only entries on this member's disk are handed out to be applied;
 - a single voter, too, answers ReadIndex only once it has committed in its term: the commit index found at
   restart may be behind what was acknowledged;
-- a leader that removes itself steps down when it applies that (thesis §4.2.2);
 - reads are confirmed by number, one round of heartbeats for all that came between two Readies;
 - a peer's nonsense (an acknowledgement beyond the log, a response from a stranger) is ignored.
 
@@ -98,7 +97,8 @@ class Raft:
         role = CANDIDATE ⇒ lead = NONE ∧ vote = id
         role = PRE_CANDIDATE ⇒ lead = NONE
         log.last_term ≤ term
-        role = LEADER    ⇒ progress[id].match = log.stable ∧ ∀p: progress[p].match ≤ log.last_index
+        role = LEADER    ⇒ progress[id].match = log.stable (unless it was removed)
+        role = LEADER    ⇒ ∀p: progress[p].match ≤ log.last_index
         progress.keys() = config.members
     """
 
@@ -749,24 +749,29 @@ class Raft:
 
     def propose(self, proposed: Sequence[Entry]) -> None:
         """Propose entries whose term and index are still to be given. Only as the leader."""
-        size = entries_size(proposed)
-        self._check_may_append(size)
         index = self.log.last_index
+        pending = self.pending_conf_index
         entries: list[Entry] = []
         for entry in proposed:
             index += 1
             kind, data = entry.type, entry.data
             if kind != ENTRY_NORMAL:
-                refused = self._refuses_conf_change(kind, data)
+                refused = self._refuses_conf_change(kind, data, pending)
                 if refused:
                     self._trace(f"{self.id:x} ignoring conf change at config {self.config}: {refused}")
                     kind, data = ENTRY_NORMAL, b""
                 else:
-                    self.pending_conf_index = index
+                    pending = index
             entries.append(Entry(self.term, index, kind, data))
+        # Counted as it will be handed out: a refused change has become an empty entry.
+        size = entries_size(entries)
+        self._check_may_append(size)
+        self.pending_conf_index = pending
         self._append(entries, size)
 
     def _check_may_append(self, size: int) -> None:
+        if self.id not in self.progress:
+            raise ProposalDropped("removed from the cluster")
         if self.lead_transferee != NONE:
             raise ProposalDropped(f"leadership is being transferred to {self.lead_transferee:x}")
         # An empty tail takes a proposal of any size, or a large one could never be made; what has no size at
@@ -780,14 +785,11 @@ class Raft:
         self.log.append(entries)
         self._broadcast_append()
 
-    def _refuses_conf_change(self, kind: int, data: bytes) -> str:
+    def _refuses_conf_change(self, kind: int, data: bytes, pending: int) -> str:
         """Why the change can't be taken now, or nothing: one at a time, and joint ones are left first."""
         leaves_joint = _leaves_joint(kind, data)
-        if self.pending_conf_index > self.log.applied:
-            return (
-                f"possible unapplied conf change at index {self.pending_conf_index} "
-                f"(applied to {self.log.applied})"
-            )
+        if pending > self.log.applied:
+            return f"possible unapplied conf change at index {pending} (applied to {self.log.applied})"
         if self.config.is_joint and not leaves_joint:
             return "must transition out of joint config first"
         if not self.config.is_joint and leaves_joint:
@@ -839,8 +841,8 @@ class Raft:
         for vote in own_votes:
             self.step(vote)
         if self.role == LEADER:
-            own = self.progress[self.id]
-            if own.maybe_update(self.log.stable):
+            own = self.progress.get(self.id)
+            if own is not None and own.maybe_update(self.log.stable):
                 self.maybe_commit()
 
     def applied_to(self, index: int) -> None:
@@ -848,7 +850,7 @@ class Raft:
         self.log.applied_to(index)
         if self.role != LEADER or not self.config.auto_leave or self.log.applied < self.pending_conf_index:
             return
-        if self.lead_transferee == NONE:
+        if self.lead_transferee == NONE and self.id in self.progress:
             # Else the next applied entry, here or at the next leader, brings us here again.
             self.propose((Entry(0, 0, ENTRY_CONF_CHANGE_V2),))
 
@@ -891,10 +893,9 @@ class Raft:
             self._lead_new_config()
 
     def _lead_new_config(self) -> None:
-        own = self.progress.get(self.id)
-        if own is None or own.is_learner:
-            self._become_follower(self.term, NONE)
-            return
+        # A leader that removed itself leads on, as in etcd 3.5, until its shell stops it: changes count from
+        # when they are applied here, and the others need its next messages to learn that this one is
+        # committed. It takes no proposals and does not count itself in majorities (thesis §4.2.2).
         if not self.maybe_commit():
             # New members need not wait for the next heartbeat.
             for member in self._others:
@@ -913,7 +914,8 @@ class Raft:
         assert self.progress.keys() == self.config.members, (self.progress.keys(), self.config)
         if self.role == LEADER:
             assert self.lead == self.id
-            assert self.progress[self.id].match == self.log.stable, (self.progress[self.id], self.log.stable)
+            own = self.progress.get(self.id)
+            assert own is None or own.match == self.log.stable, (own, self.log.stable)
             for pr in self.progress.values():
                 pr.check_invariants()
                 assert pr.match <= self.log.last_index, (pr, self.log.last_index)

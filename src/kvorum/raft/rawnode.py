@@ -13,6 +13,12 @@ The shell's loop, for one Ready after the other::
         send ready.messages_after_persist
         node.advance()
 
+A MsgSnap among the messages names the last snapshot created. The shell sends the state machine of that
+moment or of a later one instead, with its index, term and configuration (etcd
+``createMergedSnapshotMessage``): the last one created may be from before the receiver became a member, who
+would then refuse it. What became of it has to be told by ``report_snapshot``, or the receiver is sent nothing
+any more.
+
 Between ``ready`` and ``advance`` everything else may be called: ``propose``, ``step``, ``tick``,
 ``read_index``, ``applied_to``, ``apply_conf_change``. What they bring goes into the next Ready. Only
 ``ready`` itself has to wait for ``advance``.
