@@ -42,10 +42,15 @@ def refused_with(error: EtcdError) -> Iterator[None]:
 
 @final
 class Client:
-    """One channel to one member. Calls wait for the connection, up to ``timeout_seconds`` each."""
+    """One channel to one member. Calls wait for the connection, up to ``timeout_seconds`` each, unless
+    ``wait_for_ready`` is False: then they fail as soon as it breaks.
+    """
 
-    def __init__(self, endpoint: str, timeout_seconds: float = CALL_SECONDS) -> None:
+    def __init__(
+        self, endpoint: str, timeout_seconds: float = CALL_SECONDS, *, wait_for_ready: bool = True
+    ) -> None:
         self.timeout_seconds = timeout_seconds
+        self.wait_for_ready: Final = wait_for_ready
         self.channel: Final = grpc.insecure_channel(endpoint, options=_OPTIONS)
 
     def call(
@@ -59,7 +64,12 @@ class Client:
         stub = self.channel.unary_unary(
             f"/{method}", request_serializer=_serialize, response_deserializer=response.FromString
         )
-        answer = stub(request, timeout=self.timeout_seconds, metadata=tuple(metadata), wait_for_ready=True)
+        answer = stub(
+            request,
+            timeout=self.timeout_seconds,
+            metadata=tuple(metadata),
+            wait_for_ready=self.wait_for_ready,
+        )
         return cast("R", answer)
 
     def stream(self, method: str, request: Message, response: type[R]) -> Iterator[R]:
@@ -67,7 +77,7 @@ class Client:
         stub = self.channel.unary_stream(
             f"/{method}", request_serializer=_serialize, response_deserializer=response.FromString
         )
-        answers = stub(request, timeout=self.timeout_seconds, wait_for_ready=True)
+        answers = stub(request, timeout=self.timeout_seconds, wait_for_ready=self.wait_for_ready)
         return cast("Iterator[R]", answers)
 
     def range(self, key: bytes, range_end: bytes = b"", **fields: Any) -> pb.RangeResponse:

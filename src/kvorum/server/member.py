@@ -31,8 +31,10 @@ from kvorum.proto.membership_pb2 import Attributes, ClusterMemberAttrSetRequest,
 from kvorum.raft.log import LogLostError
 from kvorum.raft.types import Message, Snapshot
 from kvorum.rpc.grpc import GrpcOptions, GrpcServer
+from kvorum.rpc.health import HealthService
 from kvorum.rpc.http1 import HttpServer
 from kvorum.rpc.listener import Listener
+from kvorum.rpc.reflection import ReflectionService
 from kvorum.rpc.sockets import ListenError
 from kvorum.server import requests
 from kvorum.server.bootstrap import Begun, Bootstrap, BootstrapError
@@ -109,6 +111,7 @@ class Member:
         self._background: Final = ThreadPoolExecutor(1, "kvorum-background")
         self._listener: Listener | None = None
         self._metrics_listener: Listener | None = None
+        self._health: Final = HealthService()
         self._ready: ReadyLoop
         self.node: Node
 
@@ -250,6 +253,8 @@ class Member:
         )
         MaintenanceService(node).register(grpc)
         ClusterService(node).register(grpc)
+        self._health.install(grpc)
+        ReflectionService(grpc).install()
         health = HealthHandlers(NodeHealth(node, float(config.request_timeout.seconds)), self.log)
         health.install(http)
         install_version(http, ETCD_VERSION, lambda: node.cluster.version or "")
@@ -330,6 +335,7 @@ class Member:
 
     async def stop(self, grace_seconds: float = limits.SHUTDOWN_GRACE_SECONDS) -> None:
         """Let calls end, then close everything; what was acknowledged is on disk before and after."""
+        self._health.shutdown()
         for listener in (self._listener, self._metrics_listener):
             if listener is not None:
                 listener.stop_accepting()
