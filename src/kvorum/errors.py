@@ -6,7 +6,6 @@ the text. Source: etcd ``api/v3rpc/rpctypes/error.go``.
 
 from typing import Final, final
 
-
 # gRPC status codes (https://grpc.github.io/grpc/core/md_doc_statuscodes.html).
 OK: Final = 0
 CANCELLED: Final = 1

@@ -38,7 +38,8 @@ RESERVED_FILE_DESCRIPTORS: Final = 150
 process's ``RLIMIT_NOFILE`` less these is how many connections are taken, the rest waits in the kernel's
 queue."""
 LISTEN_BACKLOG: Final = 4096
-"""Connections that the kernel holds for us; it cuts this to ``net.core.somaxconn`` (which is what Go asks for)."""
+"""Connections that the kernel holds for us; it cuts this to ``net.core.somaxconn`` (which is what Go asks
+for)."""
 ACCEPTS_PER_TURN: Final = 64
 """Connections taken in one turn of the loop, so that a burst of them does not hold up those that work."""
 ACCEPT_PAUSE_SECONDS: Final = 0.25
@@ -53,7 +54,8 @@ HTTP1_HEADER_BYTES: Final = 128 * 1024
 """Request line and headers together. Go takes 1 MiB; nothing that speaks to etcd needs a tenth of ours, and
 unfinished requests are what an attacker makes us hold."""
 HTTP1_BODY_BYTES: Final = 4 * 1024 * 1024
-"""A request body, where a route names no other bound: MAX_REQUEST_BYTES and its overhead as base64 in JSON."""
+"""A request body, where a route names no other bound: MAX_REQUEST_BYTES and its overhead as base64 in
+JSON."""
 HTTP1_BUFFERED_BYTES: Final = 256 * 1024 * 1024
 """Unfinished request bodies of all connections together; past it the oldest unfinished request is dropped."""
 HTTP1_UNFINISHED_REQUESTS: Final = 4096
@@ -66,7 +68,8 @@ HTTP1_IDLE_SECONDS: Final = 300.0
 HTTP1_STALL_SECONDS: Final = 60.0
 """A response of which the client takes not one byte for so long is given up."""
 HTTP1_LINGER_SECONDS: Final = 1.0
-"""How long a refused request's rest is read and dropped, so that a reset does not eat our answer (Go: 0.5 s)."""
+"""How long a refused request's rest is read and dropped, so that a reset does not eat our answer (Go: 0.5
+s)."""
 HTTP1_PIPELINED_REQUESTS: Final = 64
 """Requests read ahead of the one being answered before the connection is no longer read."""
 HTTP1_WRITE_BYTES: Final = 256 * 1024
@@ -114,7 +117,8 @@ MAX_UNSENT_BYTES: Final = 256 * 1024 * 1024
 """Responses of a connection that its client's windows hold back; a reply that comes on top fails
 RESOURCE_EXHAUSTED. One reply alone may be larger."""
 MAX_QUEUED_CONTROL_BYTES: Final = 64 * 1024
-"""Acks and resets queued for a client that does not read (CVE-2019-9512, -9514, -9515); then we stop reading."""
+"""Acks and resets queued for a client that does not read (CVE-2019-9512, -9514, -9515); then we stop
+reading."""
 USELESS_FRAME_CREDIT: Final = 10_000
 """Frames that cause work and carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, frames on
 closed streams, unknown types; CVE-2019-9511 to 9518) a client may send at once; then GOAWAY
@@ -153,19 +157,16 @@ PING_WITHOUT_STREAM_SECONDS: Final = 7200.0
 
 # --- the log on disk (wal, snapshot) --------------------------------------------------------------------
 WAL_SEGMENT_BYTES: Final = 64 * 1000 * 1000
-"""A segment is preallocated to this size and left for the next once it is reached (etcd ``SegmentSizeBytes``)."""
+"""A segment is preallocated to this size and left for the next once it is reached (etcd
+``SegmentSizeBytes``)."""
 MAX_WAL_RECORD_BYTES: Final = 10 * 1024 * 1024
-"""Larger length fields are damage, not records (etcd ``maxWALEntrySizeLimit``); far above MAX_REQUEST_BYTES."""
-MAX_WALS: Final = 5
-"""``--max-wals``: segments kept when old ones are purged; 0 keeps all."""
-MAX_SNAPSHOTS: Final = 5
-"""``--max-snapshots``: .snap files kept when old ones are purged; 0 keeps all."""
-PURGE_INTERVAL_SECONDS: Final = 30.0
-"""How often old segments and .snap files are looked for (etcd ``purgeFileInterval``)."""
+"""Larger length fields are damage, not records (etcd ``maxWALEntrySizeLimit``); far above
+MAX_REQUEST_BYTES."""
 SLOW_FSYNC_SECONDS: Final = 1.0
 """A sync that takes longer is logged (etcd ``warnSyncDuration``)."""
 MAX_DEFERRED_WAL_BYTES: Final = 128 * 1024
-"""Commit indexes wait in memory for the next batch that must be synced, up to this (etcd ``pageWriter``'s buffer)."""
+"""Commit indexes wait in memory for the next batch that must be synced, up to this (etcd ``pageWriter``'s
+buffer)."""
 MAX_PLAUSIBLE_TERM: Final = 1 << 48
 """No cluster holds this many elections; a record that claims so is one whose type changed on the disk."""
 
@@ -219,16 +220,19 @@ sight: a collection looks at each key, which at a million keys stops the process
 
 # --- process --------------------------------------------------------------------------------------------
 SWITCH_INTERVAL_SECONDS: Final = 0.0005
-"""How long a busy loop may keep the interpreter from the WAL's thread, which is about to acknowledge a batch."""
+"""How long a busy loop may keep the interpreter from the WAL's thread, which is about to acknowledge a
+batch."""
 SHUTDOWN_GRACE_SECONDS: Final = 5.0
-"""How long calls may take to end after SIGTERM (etcd waits for the request timeout; probes give up sooner)."""
+"""How long calls may take to end after SIGTERM (etcd waits for the request timeout; probes give up
+sooner)."""
 
 # --- watch ----------------------------------------------------------------------------------------------
 WATCH_STREAM_QUEUE_BYTES: Final = 4 * 1024 * 1024
 """Responses of one stream that wait for its reader; what comes on top is read again from the history later
 (etcd ``watchable_store.go``: chanBufLen = 128 responses, of any size)."""
 WATCH_TOTAL_QUEUE_BYTES: Final = 256 * 1024 * 1024
-"""The same of all streams together; above it each may hold only WATCH_STREAM_QUEUE_BYTES_UNDER_PRESSURE (etcd: no
+"""The same of all streams together; above it each may hold only WATCH_STREAM_QUEUE_BYTES_UNDER_PRESSURE
+(etcd: no
 bound)."""
 WATCH_STREAM_QUEUE_BYTES_UNDER_PRESSURE: Final = 64 * 1024
 """A stream's share while all of them hold too much: enough to keep a reader that reads busy."""
@@ -242,7 +246,8 @@ watchBatchMaxRevs = 1000 revisions in one response)."""
 WATCH_CATCH_UP_BYTES: Final = 1024 * 1024
 """Bytes of KeyValues after which such a slice ends with the revision it is in (etcd: no bound)."""
 WATCH_RESPONSE_BYTES: Final = MAX_REQUEST_BYTES + GRPC_OVERHEAD_BYTES
-"""Responses of watches with ``fragment`` are cut to less than this (etcd ``v3rpc/watch.go``: maxRequestBytes)."""
+"""Responses of watches with ``fragment`` are cut to less than this (etcd ``v3rpc/watch.go``:
+maxRequestBytes)."""
 WATCH_PROGRESS_INTERVAL_SECONDS: Final = 600.0
 """``--experimental-watch-progress-notify-interval``: progress notifications of watches without events."""
 MIN_WATCH_PROGRESS_INTERVAL_SECONDS: Final = 0.1
@@ -254,14 +259,17 @@ WATCH_PROGRESS_JITTER: Final = 0.1
 MAX_LEASE_TTL_SECONDS: Final = 9_000_000_000
 """Longest lease (etcd ``lessor.go``: MaxLeaseTTL)."""
 LEASE_REVOKES_PER_SECOND: Final = 1000
-"""Expired leases handed out for revocation, so that a pile of them does not fill the log (etcd: leaseRevokeRate)."""
+"""Expired leases handed out for revocation, so that a pile of them does not fill the log (etcd:
+leaseRevokeRate)."""
 LEASE_REVOKE_BURST: Final = 100
 """The most handed out at once, a tenth of a second's (etcd looks twice a second for 500)."""
 LEASE_EXPIRIES_PER_SECOND_AFTER_PROMOTION: Final = LEASE_REVOKES_PER_SECOND * 3 // 4
-"""A new leader lets no more leases than this expire in any second: what piled up meanwhile leaves room for others
+"""A new leader lets no more leases than this expire in any second: what piled up meanwhile leaves room for
+others
 (etcd ``lessor.go``: Promote)."""
 LEASE_REVOKE_RETRY_SECONDS: Final = 3.0
-"""An expired lease that is still there after so long is handed out again (etcd: defaultExpiredleaseRetryInterval)."""
+"""An expired lease that is still there after so long is handed out again (etcd:
+defaultExpiredleaseRetryInterval)."""
 LEASE_CHECKPOINT_INTERVAL_SECONDS: Final = 300.0
 """How often a lease's remaining TTL enters the log (etcd: defaultLeaseCheckpointInterval)."""
 MAX_LEASE_CHECKPOINTS_PER_ENTRY: Final = 1000

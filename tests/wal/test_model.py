@@ -4,7 +4,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from kvorum.limits import MAX_WALS
 from kvorum.raft.types import Entry, HardState
 from kvorum.wal.memdisk import MemoryDisk
 from kvorum.wal.record import WalSnapshot
@@ -89,7 +88,7 @@ class LogAgainstList(RuleBasedStateMachine):
     def release_and_purge(self) -> None:
         """After it, the newest marker must still be a place to start from; older ones may not be."""
         self.wal.release_to(self.markers[-1].index)
-        purge(WAL_DIR, ".wal", MAX_WALS, self.disk)
+        purge(WAL_DIR, ".wal", 5, self.disk)
         self.start_marker = self.markers[-1]
 
     @rule(ahead=st.booleans())

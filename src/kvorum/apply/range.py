@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from kvorum import errors
-from kvorum.mvcc.keyvalue import key_of, parse, without_value
+from kvorum.mvcc.keyvalue import key_of as key_of
+from kvorum.mvcc.keyvalue import parse, without_value
 from kvorum.mvcc.store import CompactedError, FutureRevisionError, RangeResult
 from kvorum.proto.rpc_pb2 import RangeRequest
 from kvorum.proto.wire import varint

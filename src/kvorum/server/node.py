@@ -13,10 +13,10 @@ from typing import Final, Protocol, TypeVar, final
 from kvorum import failpoint, limits
 from kvorum.apply.alarms import NOSPACE, Alarms
 from kvorum.apply.applier import Applier, Result
-from kvorum.errors import ERR_STOPPED, EtcdError
+from kvorum.errors import ERR_COMPACTED, ERR_FUTURE_REV, ERR_STOPPED, EtcdError
 from kvorum.logging import Logger
-from kvorum.mvcc.hash import HashKvResult
-from kvorum.mvcc.store import Store
+from kvorum.mvcc.hash import HashKvResult as HashKvResult
+from kvorum.mvcc.store import CompactedError, FutureRevisionError, ReadView, Store
 from kvorum.proto.rpc_pb2 import AlarmRequest, AlarmType
 from kvorum.raft.codec import decode_conf_change, encode_conf_state
 from kvorum.raft.rawnode import RawNode
@@ -142,6 +142,20 @@ class Node:
         """The store's revision: that of the last applied write."""
         return self.store.revision
 
+    def view(self) -> ReadView:
+        """The store as it stands now, for reads that may run; good until the next entry is applied."""
+        return self.store.read()
+
+    @property
+    def db_size_bytes(self) -> int:
+        """Size of the database file."""
+        return self.store.backend.size
+
+    @property
+    def db_size_in_use_bytes(self) -> int:
+        """Bytes of the database file that hold data."""
+        return self.store.backend.size_in_use
+
     @property
     def committed_index(self) -> int:
         """The highest log index known to be committed."""
@@ -217,9 +231,15 @@ class Node:
         """Hash the key space up to ``revision`` (0: the newest) in slices; ``done`` gets what came out.
 
         Raises:
-            CompactedError, FutureRevisionError: there is nothing to hash at that revision.
+            EtcdError: ERR_COMPACTED, ERR_FUTURE_REV: there is nothing to hash at that revision.
         """
-        self._in_slices(self.store.hash_kv_job(revision), done)
+        try:
+            job = self.store.hash_kv_job(revision)
+        except CompactedError:
+            raise ERR_COMPACTED from None
+        except FutureRevisionError:
+            raise ERR_FUTURE_REV from None
+        self._in_slices(job, done)
 
     def hash_backend(self, done: Callable[[int], None]) -> None:
         """Hash the whole backend in slices."""

@@ -6,7 +6,7 @@ Source: etcd ``server/etcdserver/api/v3rpc/key.go``, ``v3_server.go``.
 from functools import partial
 from typing import Final, final
 
-from kvorum import errors
+from kvorum import errors, limits
 from kvorum.api.v3 import checks
 from kvorum.api.v3.service import Service, parse
 from kvorum.apply import range as ranges
@@ -14,7 +14,6 @@ from kvorum.apply import txn
 from kvorum.apply.alarms import cost_of_put, cost_of_txn
 from kvorum.apply.applier import Result
 from kvorum.errors import EtcdError
-from kvorum.mvcc.keyvalue import key_of
 from kvorum.proto.rpc_pb2 import (
     CompactionRequest,
     DeleteRangeRequest,
@@ -39,7 +38,13 @@ _RANGE_RESPONSE_TAG: Final = b"\x0a"
 class KvService(Service):
     """Range, RangeStream, Put, DeleteRange, Txn, Compact."""
 
-    def __init__(self, node: Node, *, max_txn_ops: int, max_request_bytes: int) -> None:
+    def __init__(
+        self,
+        node: Node,
+        *,
+        max_txn_ops: int = limits.MAX_TXN_OPS,
+        max_request_bytes: int = limits.MAX_REQUEST_BYTES,
+    ) -> None:
         super().__init__(node)
         self._max_txn_ops: Final = max_txn_ops
         self._chunk_bytes: Final = max_request_bytes
@@ -69,7 +74,7 @@ class KvService(Service):
             return
         if error is None:
             try:
-                revision, body = ranges.execute(self.node.store.read(), request)
+                revision, body = ranges.execute(self.node.view(), request)
             except EtcdError as refused:
                 error = refused.forget()
             else:
@@ -116,8 +121,8 @@ class KvService(Service):
             return
         if error is None:
             try:
-                store = self.node.store
-                revision, body = txn.execute_read_only(store.read(), request, store.revision)
+                node = self.node
+                revision, body = txn.execute_read_only(node.view(), request, node.revision)
             except EtcdError as refused:
                 error = refused.forget()
             else:
@@ -160,7 +165,7 @@ class KvService(Service):
         if not request.serializable:
             await self.node.linearizable_read()
         if request.count_only:
-            revision, rest = ranges.execute(self.node.store.read(), request)
+            revision, rest = ranges.execute(self.node.view(), request)
             await call.write(
                 delimited(_RANGE_RESPONSE_TAG, self.header.encode(revision, self.node.term) + rest)
             )
@@ -177,7 +182,7 @@ class KvService(Service):
         request.sort_target = RangeRequest.SortTarget.KEY
         while True:
             request.limit = min(chunk, total_limit - sent) if total_limit > 0 else chunk
-            revision, kvs, count, more = ranges.select(self.node.store.read(), request)
+            revision, kvs, count, more = ranges.select(self.node.view(), request)
             if not head_revision:
                 head_revision = revision
                 request.revision = request.revision if request.revision > 0 else revision
@@ -189,7 +194,7 @@ class KvService(Service):
             if done:
                 return
             sent += len(kvs)
-            request.key = key_of(kvs[-1]) + b"\0"
+            request.key = ranges.key_of(kvs[-1]) + b"\0"
             if len(out) < self._chunk_bytes // 2:
                 chunk = request.limit * 2
             elif len(out) > self._chunk_bytes * 2:

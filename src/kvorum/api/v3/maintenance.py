@@ -6,11 +6,9 @@ Source: etcd ``server/etcdserver/api/v3rpc/maintenance.go``.
 from functools import partial
 from typing import final
 
-from kvorum import ETCD_VERSION, errors
+from kvorum import ETCD_VERSION
 from kvorum.api.v3.service import Service, parse
 from kvorum.apply.alarms import NONE
-from kvorum.mvcc.hash import HashKvResult
-from kvorum.mvcc.store import CompactedError, FutureRevisionError
 from kvorum.proto.rpc_pb2 import (
     AlarmRequest,
     AlarmType,
@@ -23,6 +21,7 @@ from kvorum.proto.rpc_pb2 import (
 )
 from kvorum.rpc.grpc import GrpcServer, UnaryCall
 from kvorum.server import requests
+from kvorum.server.node import HashKvResult
 
 
 @final
@@ -51,8 +50,8 @@ class MaintenanceService(Service):
             raftIndex=node.committed_index,
             raftAppliedIndex=node.applied_index,
             raftTerm=node.term,
-            dbSize=node.store.backend.size,
-            dbSizeInUse=node.store.backend.size_in_use,
+            dbSize=node.db_size_bytes,
+            dbSizeInUse=node.db_size_in_use_bytes,
             isLearner=node.is_learner,
         )
         if not node.leader:
@@ -82,9 +81,4 @@ class MaintenanceService(Service):
             response = HashKVResponse(hash=result.hash, compact_revision=result.compact_revision)
             self.reply(call, result.revision, response.SerializeToString())
 
-        try:
-            self.node.hash_kv(request.revision, done)
-        except CompactedError:
-            raise errors.ERR_COMPACTED from None
-        except FutureRevisionError:
-            raise errors.ERR_FUTURE_REV from None
+        self.node.hash_kv(request.revision, done)
