@@ -15,7 +15,7 @@ requests keep the loop busy, batches per second, p50 and p99 from ``submit`` to 
 |---|---|---|
 | nothing | 7282/s, 0.13, 0.25 ms | 6760/s, 0.14, 0.24 ms |
 | 64 connections, 10 µs a request | 373/s, 2.7, 11 ms | 298/s, 2.1, 4.7 ms |
-| 16 connections, 50 µs a request | 296/s, 3.4, 6.4 ms | 184/s, 2.0, 63 ms (interval 0.5 ms: 7/s, 120, 468 ms) |
+| 16 connections, 50 µs a request | 296/s, 3.4, 6.4 ms | 184/s, 2.0, 63 ms (at 0.5 ms: 7/s, 120, 468 ms) |
 | 8 connections, 1 ms a request | 65/s, 15, 16 ms | 11/s, 15, 1625 ms |
 
 A shorter switch interval helps the thread in the last case only. Of ways to wake the thread and to be told by
