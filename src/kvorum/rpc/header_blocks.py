@@ -148,9 +148,12 @@ class HeaderDecoder:
             if byte & 0x80:
                 index = byte & 0x7F
                 pos += 1
-                if index == 0x7F:
-                    index, pos = _integer(block, pos, 0x7F)
-                field = self._entry(index)
+                if index < _FIRST_DYNAMIC and index:
+                    field = _STATIC[index]
+                else:
+                    if index == 0x7F:
+                        index, pos = _integer(block, pos, 0x7F)
+                    field = self._entry(index)
             elif byte & 0x60 == 0x20:
                 if fields or room < self.max_list_size:
                     raise ConnectionFailed(COMPRESSION_ERROR, "table size update inside a header block")

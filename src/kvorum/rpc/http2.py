@@ -165,20 +165,18 @@ class Engine(Control):
                     and flags == _END_STREAM
                     and stream.state == OPEN
                     and stream.incoming is None
-                    and stream.request.content_length < 0
-                ):
-                    # The usual request: its only DATA frame, which no stream window can be too small for.
+                    and stream.request.content_length in (NO_CONTENT_LENGTH, stop - start)
+                ):  # the usual request: its only DATA frame, which no stream window can be too small for
                     self.receive_window -= stop - start
                     stream.state = HALF_CLOSED
                     stream.data(data, start, stop, True)
                 else:
                     self._data(data, start, stop, flags, stream_id & 0x7FFFFFFF)
             elif kind == _HEADERS:
-                request = (
-                    blocks.get(data[start:stop]) if flags & _PLAIN_HEADERS_MASK == _END_HEADERS else None
-                )
+                request = blocks.get(data[start:stop])
                 if (
                     request is not None
+                    and flags & _PLAIN_HEADERS_MASK == _END_HEADERS
                     and stream_id == self.last_id + 2
                     and len(streams) < self.max_streams
                     and not self.draining

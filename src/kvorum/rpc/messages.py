@@ -13,6 +13,8 @@ from typing import Final, final
 from kvorum import limits
 from kvorum.errors import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED
 
+ACCEPTED_ENCODINGS: Final = frozenset(("", "identity", "gzip"))
+"""What ``grpc-encoding`` may say."""
 PREFIX_BYTES: Final = 5
 """Compressed flag and length before every message."""
 
@@ -33,10 +35,14 @@ _RESERVED: Final = frozenset(
 
 @final
 class StatusError(Exception):
-    """A call that ends with this status before or instead of its handler."""
+    """A call that ends with this status before or instead of its handler.
 
-    def __init__(self, code: int, message: str) -> None:
+    ``http_status`` is other than 200 for a request that is none of gRPC.
+    """
+
+    def __init__(self, code: int, message: str, http_status: int = 200) -> None:
         super().__init__(message)
+        self.http_status: Final = http_status
         self.code: Final = code
         self.message: Final = message
 
@@ -62,7 +68,7 @@ def parse_timeout(text: str) -> float:
     elif not (text[:-1].isascii() and text[:-1].isdigit()):
         flaw = f"strconv.ParseUint: parsing {go_quote(text[:-1])}: invalid syntax"
     if flaw:
-        raise StatusError(INTERNAL, f"malformed grpc-timeout: {flaw}")
+        raise StatusError(INTERNAL, f"malformed grpc-timeout: {flaw}", 400)
     return int(text[:-1]) * _UNIT_SECONDS[text[-1]]
 
 
@@ -140,7 +146,7 @@ def check_encoding(encoding: str) -> None:
     Raises:
         StatusError: UNIMPLEMENTED; the answer then names what is accepted.
     """
-    if encoding not in ("", "identity", "gzip"):
+    if encoding not in ACCEPTED_ENCODINGS:
         raise StatusError(
             UNIMPLEMENTED, f"grpc: Decompressor is not installed for grpc-encoding {go_quote(encoding)}"
         )
@@ -175,6 +181,7 @@ def check_binary_metadata(name: str, value: str) -> None:
         raise StatusError(
             INTERNAL,
             f"malformed binary metadata {go_quote(value)} in header {go_quote(name)}: illegal base64 data",
+            400,
         ) from None
 
 

@@ -9,6 +9,7 @@ from kvorum.rpc import frames
 from kvorum.rpc.connection import Plan, StreamHandler, UnaryHandler, status_block
 from kvorum.rpc.frames import encode_fields
 from kvorum.rpc.messages import (
+    ACCEPTED_ENCODINGS,
     StatusError,
     check_binary_metadata,
     check_encoding,
@@ -71,62 +72,67 @@ class MethodTable:
     def plan(self, request: Request) -> Plan:
         """What a request header section asks for."""
         plan = Plan()
-        plan.unary_handler = self._unary.get(request.path)
-        plan.stream_handler = self._streams.get(request.path)
-        http_status = 200
         try:
-            http_status, flaw = _http_flaw(request)
-            if flaw is not None:
-                raise flaw
-            http_status = 400
-            _read_fields(request, plan)
-            http_status = 200
-            check_encoding(plan.encoding)
-            if plan.timeout <= 0:
-                raise StatusError(DEADLINE_EXCEEDED, "context deadline exceeded")
-            if plan.unary_handler is None and plan.stream_handler is None:
-                raise unknown_method(request.path, self.services)
-            plan.counters = self._observer.methods[request.path]
+            self._fill(plan, request)
         except StatusError as error:
-            plan.unary_handler = plan.stream_handler = None
             plan.refusal_code = error.code
-            plan.refusal = status_block(error.code, error.message, True, http_status)
-            if error.message.startswith("grpc: Decompressor"):
+            plan.refusal = status_block(error.code, error.message, True, error.http_status)
+            if plan.encoding not in ACCEPTED_ENCODINGS:
                 plan.refusal += encode_fields([("grpc-accept-encoding", "gzip")])
         return plan
 
+    def _fill(self, plan: Plan, request: Request) -> None:
+        """Work out a plan, checking in grpc-go's order (``operateHeaders``).
 
-def _read_fields(request: Request, plan: Plan) -> None:
-    for name, value in request.fields:
-        if name == "grpc-timeout":
-            plan.timeout = parse_timeout(value)
-        elif name == "grpc-encoding":
-            plan.encoding = value
-        elif name.endswith("-bin"):
+        Raises:
+            StatusError: no method gets this request.
+        """
+        content_type = ""
+        hosts = 0
+        timeout = ""
+        binary: list[tuple[str, str]] = []
+        for name, value in request.fields:
+            if name == "content-type":
+                content_type = value
+            elif name == "grpc-timeout":
+                timeout = value
+            elif name == "grpc-encoding":
+                plan.encoding = value
+            elif name == "host":
+                hosts += 1
+            elif name.endswith("-bin"):
+                binary.append((name, value))
+        _check_http(request, content_type, hosts)
+        if timeout:
+            plan.timeout = parse_timeout(timeout)
+        for name, value in binary:
             check_binary_metadata(name, value)
+        if request.method != "POST":
+            said = f"Received a HEADERS frame with :method {go_quote(request.method)} which should be POST"
+            raise StatusError(
+                INTERNAL, f"Received a HEADERS frame with :method {method} which should be POST", 405
+            )
+        if plan.timeout <= 0:
+            raise StatusError(DEADLINE_EXCEEDED, "context deadline exceeded")
+        check_encoding(plan.encoding)
+        plan.unary_handler = self._unary.get(request.path)
+        if plan.unary_handler is None:
+            plan.stream_handler = self._streams.get(request.path)
+            if plan.stream_handler is None:
+                raise unknown_method(request.path, self.services)
+        plan.counters = self._observer.methods[request.path]
 
 
-def _http_flaw(request: Request) -> tuple[int, StatusError | None]:
-    """What makes a request none of gRPC, with the HTTP status that says so (as grpc-go)."""
-    content_type = ""
-    hosts = 0
-    for name, value in request.fields:
-        if name == "content-type":
-            content_type = value
-        elif name == "host":
-            hosts += 1
+def _check_http(request: Request, content_type: str, hosts: int) -> None:
+    """Raises StatusError, with the HTTP status that says so, for what is no gRPC request at all."""
     if hosts > 1:
-        return 400, StatusError(
+        authorities = int(request.authority is not None)
+        raise StatusError(
             INTERNAL,
-            f"num values of :authority: {int(request.authority is not None)}, num values of host: {hosts}, "
+            f"num values of :authority: {authorities}, num values of host: {hosts}, "
             "both must only have 1 value as per HTTP/2 spec",
+            400,
         )
     if not is_grpc_content_type(content_type):
-        return 415, StatusError(
-            INVALID_ARGUMENT, f"invalid gRPC request content-type {go_quote(content_type)}"
-        )
-    if request.method != "POST":
-        return 405, StatusError(
-            INTERNAL, f"Received a HEADERS frame with :method {go_quote(request.method)} which should be POST"
-        )
-    return 200, None
+        quoted = go_quote(content_type)
+        raise StatusError(INVALID_ARGUMENT, f"invalid gRPC request content-type {quoted}", 415)
