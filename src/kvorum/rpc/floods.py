@@ -22,7 +22,7 @@ class Credit:
     def __init__(self, size: int, per_second: int, now: float) -> None:
         self.size: Final = size
         self.per_second: Final = per_second
-        self.left: float = size
+        self.left = float(size)
         self.updated = now
 
     def spend(self, amount: int, earned: int, now: float) -> bool:

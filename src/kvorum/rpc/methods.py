@@ -109,9 +109,7 @@ class MethodTable:
             check_binary_metadata(name, value)
         if request.method != "POST":
             said = f"Received a HEADERS frame with :method {go_quote(request.method)} which should be POST"
-            raise StatusError(
-                INTERNAL, f"Received a HEADERS frame with :method {method} which should be POST", 405
-            )
+            raise StatusError(INTERNAL, said, 405)
         if plan.timeout <= 0:
             raise StatusError(DEADLINE_EXCEEDED, "context deadline exceeded")
         check_encoding(plan.encoding)
