@@ -207,8 +207,10 @@ def prefixed(message: bytes, flag: int = 0) -> bytes:
 class RawClient:
     """h2 over a blocking socket, with requests as raw as the test wants them."""
 
-    def __init__(self, server: Running) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.port), SECONDS)
+    def __init__(self, server: "Running | int") -> None:
+        """``server``: one of this kit, or the port of any other on this machine."""
+        port = server if isinstance(server, int) else server.port
+        self.socket = socket.create_connection(("127.0.0.1", port), SECONDS)
         config = h2.config.H2Configuration(
             client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False
         )
