@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kvorum import errors
 from kvorum.api.v3 import checks
+from kvorum.apply.txn import OpenedTxn
 from kvorum.proto.rpc_pb2 import (
     Compare,
     DeleteRangeRequest,
@@ -80,7 +81,7 @@ def test_delete_needs_a_key() -> None:
 )
 def test_txn_with_two_operations_allowed(request_: TxnRequest, error: errors.EtcdError | None) -> None:
     # a nested transaction gets what the outer leaves of the two, so its own list may hold one
-    assert checks.check_txn(request_, 2) is error
+    assert checks.check_txn(OpenedTxn(request_), 2) is error
 
 
 KEYS = [b"a", b"b", b"c"]
@@ -119,7 +120,7 @@ def paths(ops: list[RequestOp]) -> list[list[tuple[str, bytes, int]]]:
 @settings(max_examples=300)
 @given(st.lists(OPS, max_size=3))
 def test_what_passes_never_puts_a_key_twice_on_any_path(ops: list[RequestOp]) -> None:
-    error = checks.check_txn(TxnRequest(success=ops), 100)
+    error = checks.check_txn(OpenedTxn(TxnRequest(success=ops)), 100)
     doubled = any(
         len(puts) != len(set(puts))
         for way in paths(ops)

@@ -9,7 +9,7 @@ from typing import Final, final
 
 from kvorum import errors
 from kvorum.mvcc.backend import Table
-from kvorum.proto.rpc_pb2 import AlarmMember, AlarmType, TxnRequest
+from kvorum.proto.rpc_pb2 import AlarmMember, AlarmType
 
 NONE: Final = int(AlarmType.NONE)
 NOSPACE: Final = int(AlarmType.NOSPACE)
@@ -82,16 +82,3 @@ KEY_OVERHEAD_BYTES: Final = 256
 def cost_of_put(key: bytes, value: bytes) -> int:
     """Bytes by which a put may grow the backend (etcd ``costPut``)."""
     return KEY_OVERHEAD_BYTES + len(key) + len(value)
-
-
-def cost_of_txn(request: TxnRequest) -> int:
-    """Bytes by which the dearer branch may grow the backend (etcd ``costTxn``; nested ones are not counted)."""
-
-    def puts(branch: str) -> int:
-        return sum(
-            cost_of_put(op.request_put.key, op.request_put.value)
-            for op in getattr(request, branch)
-            if op.WhichOneof("request") == "request_put"
-        )
-
-    return max(puts("success"), puts("failure"))

@@ -9,7 +9,7 @@ from typing import Final, Protocol, final
 from kvorum import errors
 from kvorum.apply import kv, txn
 from kvorum.apply import range as ranges
-from kvorum.apply.alarms import Alarms, cost_of_txn
+from kvorum.apply.alarms import NOSPACE, Alarms
 from kvorum.mvcc.store import CompactedError, FutureRevisionError, Store
 from kvorum.proto.membership_pb2 import ClusterMemberAttrSetRequest, ClusterVersionSetRequest
 from kvorum.proto.rpc_pb2 import (
@@ -118,12 +118,11 @@ class Applier:
             transaction.end()
 
     def _txn(self, body: bytes) -> tuple[int, bytes]:
-        request = TxnRequest.FromString(body)
-        if cost_of_txn(request):
-            self.alarms.refuse_growth()
-        else:
-            self.alarms.refuse_corrupt()
-        return txn.execute_write(self._store, request)
+        opened = txn.OpenedTxn(TxnRequest.FromString(body))
+        self.alarms.refuse_corrupt()
+        if self.alarms.is_raised(NOSPACE) and opened.cost_bytes:
+            raise errors.ERR_NO_SPACE
+        return txn.execute_write(self._store, opened)
 
     def _range(self, body: bytes) -> tuple[int, bytes]:
         self.alarms.refuse_corrupt()

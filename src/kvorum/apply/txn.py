@@ -12,6 +12,7 @@ from typing import Any, Final, final
 from kvorum import errors
 from kvorum.apply import kv
 from kvorum.apply import range as ranges
+from kvorum.apply.alarms import cost_of_put
 from kvorum.apply.range import Readable
 from kvorum.mvcc.keyvalue import parse
 from kvorum.mvcc.store import Store, WriteTxn
@@ -57,43 +58,84 @@ def _anything(_has: Any, _wanted: Any) -> bool:
     return True
 
 
+PUT: Final = "request_put"
+RANGE: Final = "request_range"
+DELETE_RANGE: Final = "request_delete_range"
+TXN: Final = "request_txn"
+
+Operation = tuple[str | None, Any]
+"""The kind of an operation (a field of RequestOp; None for an empty one) and its request."""
+
+
+@final
+class OpenedTxn:
+    """A TxnRequest taken apart once, because asking a message for its parts costs more than using them.
+
+    A nested transaction stands in its operation as an OpenedTxn.
+    """
+
+    __slots__ = ("compares", "failure", "success")
+
+    def __init__(self, request: TxnRequest) -> None:
+        self.compares: Final[Sequence[Compare]] = request.compare
+        self.success: Final = _open_all(request.success)
+        self.failure: Final = _open_all(request.failure)
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether both branches hold nothing but ranges; such a transaction needs no log entry.
+
+        A nested transaction counts as a write whatever it holds, as in etcd.
+        """
+        return all(kind == RANGE for kind, _ in self.success) and all(
+            kind == RANGE for kind, _ in self.failure
+        )
+
+    @property
+    def is_serializable(self) -> bool:
+        """Whether a read-only transaction asks for nothing that must be confirmed with the cluster."""
+        return all(request.serializable for _, request in (*self.success, *self.failure))
+
+    @property
+    def cost_bytes(self) -> int:
+        """Bytes by which the dearer branch may grow the backend (etcd ``costTxn``: not nested ones)."""
+        return max(
+            sum(cost_of_put(request.key, request.value) for kind, request in branch if kind == PUT)
+            for branch in (self.success, self.failure)
+        )
+
+
+def _open_all(ops: Sequence[RequestOp]) -> list[Operation]:
+    opened: list[Operation] = []
+    for op in ops:
+        kind = op.WhichOneof("request")
+        if kind == TXN:
+            opened.append((kind, OpenedTxn(op.request_txn)))
+        else:
+            opened.append((kind, None if kind is None else getattr(op, kind)))
+    return opened
+
+
 @final
 class Branch:
     """A transaction whose compares have been decided: the operations that run, nested ones decided too."""
 
-    __slots__ = ("nested", "operations", "succeeded")
+    __slots__ = ("operations", "succeeded")
 
-    def __init__(
-        self, succeeded: bool, operations: Sequence[RequestOp], nested: list["Branch | None"]
-    ) -> None:
+    def __init__(self, succeeded: bool, operations: list[Operation]) -> None:
         self.succeeded = succeeded
         self.operations = operations
-        self.nested = nested
 
 
-def is_read_only(request: TxnRequest) -> bool:
-    """Whether both branches hold nothing but ranges; such a transaction needs no log entry.
-
-    A nested transaction counts as a write whatever it holds, as in etcd.
-    """
-    return all(op.WhichOneof("request") == "request_range" for op in (*request.success, *request.failure))
-
-
-def is_serializable(request: TxnRequest) -> bool:
-    """Whether a read-only transaction asks for nothing that must be confirmed with the cluster."""
-    return all(op.request_range.serializable for op in (*request.success, *request.failure))
-
-
-def execute_write(store: Store, request: TxnRequest) -> tuple[int, bytes]:
+def execute_write(store: Store, opened: OpenedTxn) -> tuple[int, bytes]:
     """Run a transaction that may write, as one revision.
 
     Raises:
         EtcdError: a check failed (ERR_KEY_NOT_FOUND, ERR_LEASE_NOT_FOUND, ERR_COMPACTED, ERR_FUTURE_REV);
-        nothing
-            was written.
+            nothing was written.
     """
     view = store.read()
-    branch = decide(view, request)
+    branch = decide(view, opened)
     _check_puts(view, branch)
     _check_ranges(view, branch)
     txn = store.write()
@@ -105,26 +147,25 @@ def execute_write(store: Store, request: TxnRequest) -> tuple[int, bytes]:
     return revision, body
 
 
-def execute_read_only(view: Readable, request: TxnRequest, revision: int) -> tuple[int, bytes]:
+def execute_read_only(view: Readable, opened: OpenedTxn, revision: int) -> tuple[int, bytes]:
     """Run a transaction of ranges only, at the head ``revision``.
 
     Raises:
         EtcdError: ERR_COMPACTED, ERR_FUTURE_REV.
     """
-    branch = decide(view, request)
+    branch = decide(view, opened)
     _check_ranges(view, branch)
     return revision, _body(view, branch)
 
 
-def decide(view: Readable, request: TxnRequest) -> Branch:
-    """Choose the branch of ``request`` and of every transaction nested in the chosen branch."""
-    succeeded = all(_holds(view, compare) for compare in request.compare)
-    operations = request.success if succeeded else request.failure
-    nested = [
-        decide(view, op.request_txn) if op.WhichOneof("request") == "request_txn" else None
-        for op in operations
-    ]
-    return Branch(succeeded, operations, nested)
+def decide(view: Readable, opened: OpenedTxn) -> Branch:
+    """Choose the branch of a transaction and of every one nested in the chosen branch."""
+    succeeded = all(_holds(view, compare) for compare in opened.compares)
+    operations = opened.success if succeeded else opened.failure
+    return Branch(
+        succeeded,
+        [(kind, decide(view, part) if kind == TXN else part) for kind, part in operations],
+    )
 
 
 def _holds(view: Readable, compare: Compare) -> bool:
@@ -141,19 +182,21 @@ def _holds(view: Readable, compare: Compare) -> bool:
 
 
 def _check_puts(view: Readable, branch: Branch) -> None:
-    for op, nested in zip(branch.operations, branch.nested, strict=True):
-        if nested is not None:
-            _check_puts(view, nested)
-        elif op.WhichOneof("request") == "request_put":
-            kv.check_put(view, op.request_put)
+    for kind, part in branch.operations:
+        if kind == PUT:
+            if part.lease or part.ignore_value or part.ignore_lease:
+                kv.check_put(view, part)
+        elif kind == TXN:
+            _check_puts(view, part)
 
 
 def _check_ranges(view: Readable, branch: Branch) -> None:
-    for op, nested in zip(branch.operations, branch.nested, strict=True):
-        if nested is not None:
-            _check_ranges(view, nested)
-        elif op.WhichOneof("request") == "request_range" and op.request_range.revision:
-            _check_revision(view, op.request_range)
+    for kind, part in branch.operations:
+        if kind == RANGE:
+            if part.revision:
+                _check_revision(view, part)
+        elif kind == TXN:
+            _check_ranges(view, part)
 
 
 def _check_revision(view: Readable, request: RangeRequest) -> None:
@@ -166,28 +209,31 @@ def _check_revision(view: Readable, request: RangeRequest) -> None:
 def _body(view: "Readable | WriteTxn", branch: Branch) -> bytes:
     """Run the branch; the bytes of its TxnResponse after the header."""
     parts = [_SUCCEEDED] if branch.succeeded else []
-    for op, nested in zip(branch.operations, branch.nested, strict=True):
-        response = _run(view, op, nested)
-        parts.append(_RESPONSES_TAG + varint(len(response)) + response)
+    plain_put = b""
+    for kind, part in branch.operations:
+        if kind == PUT:
+            assert isinstance(view, WriteTxn), "a read-only transaction holds nothing but ranges"
+            revision, body = kv.put(view, part)
+            if body:
+                parts.append(_response(_PUT_TAG, revision, body))
+            else:
+                # All puts of a transaction have its revision: those without prev_kv answer alike.
+                plain_put = plain_put or _response(_PUT_TAG, revision, b"")
+                parts.append(plain_put)
+        elif kind == RANGE:
+            revision, body = ranges.execute(view, part)
+            parts.append(_response(_RANGE_TAG, revision, body))
+        elif kind == TXN:
+            parts.append(delimited(_RESPONSES_TAG, delimited(_TXN_TAG, _EMPTY_HEADER + _body(view, part))))
+        else:
+            assert kind == DELETE_RANGE, "an empty operation is refused before it is proposed"
+            assert isinstance(view, WriteTxn), "a read-only transaction holds nothing but ranges"
+            revision, body = kv.delete_range(view, part)
+            parts.append(_response(_DELETE_RANGE_TAG, revision, body))
     return b"".join(parts)
 
 
-def _run(view: "Readable | WriteTxn", op: RequestOp, nested: Branch | None) -> bytes:
-    """Run one operation; the bytes of its ResponseOp. Inner headers carry the revision and nothing else."""
-    if nested is not None:
-        return delimited(_TXN_TAG, _EMPTY_HEADER + _body(view, nested))
-    kind = op.WhichOneof("request")
-    if kind == "request_range":
-        revision, body = ranges.execute(view, op.request_range)
-        return delimited(_RANGE_TAG, _inner_header(revision) + body)
-    assert isinstance(view, WriteTxn), "a read-only transaction holds nothing but ranges"
-    if kind == "request_put":
-        revision, body = kv.put(view, op.request_put)
-        return delimited(_PUT_TAG, _inner_header(revision) + body)
-    assert kind == "request_delete_range", "an empty operation is refused before it is proposed"
-    revision, body = kv.delete_range(view, op.request_delete_range)
-    return delimited(_DELETE_RANGE_TAG, _inner_header(revision) + body)
-
-
-def _inner_header(revision: int) -> bytes:
-    return delimited(b"\x0a", b"\x18" + varint(revision))
+def _response(tag: bytes, revision: int, body: bytes) -> bytes:
+    """One ResponseOp in its field of the TxnResponse; inner headers carry the revision and nothing else."""
+    header = delimited(b"\x0a", b"\x18" + varint(revision))
+    return delimited(_RESPONSES_TAG, delimited(tag, header + body))

@@ -3,11 +3,13 @@
 Returned, not raised: these run for every request. Source: etcd ``server/etcdserver/api/v3rpc/key.go``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
+from typing import Any, Final
 
 from kvorum import errors
+from kvorum.apply.txn import DELETE_RANGE, PUT, RANGE, TXN, OpenedTxn, Operation
 from kvorum.errors import EtcdError
-from kvorum.proto.rpc_pb2 import DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest
+from kvorum.proto.rpc_pb2 import DeleteRangeRequest, PutRequest, RangeRequest
 
 _SORT_ORDERS = frozenset(RangeRequest.SortOrder.values())
 _SORT_TARGETS = frozenset(RangeRequest.SortTarget.values())
@@ -38,39 +40,36 @@ def check_delete(request: DeleteRangeRequest) -> EtcdError | None:
     return None if request.key else errors.ERR_EMPTY_KEY
 
 
-def check_txn(request: TxnRequest, max_ops: int) -> EtcdError | None:
+def check_txn(opened: OpenedTxn, max_ops: int) -> EtcdError | None:
     """A transaction: bounded in every list, its operations valid, no key written twice.
 
     What an outer transaction uses of ``max_ops`` its nested ones cannot.
     """
-    return _check_ops(request, max_ops) or _check_overlaps(request)
+    return _check_ops(opened, max_ops) or _check_overlaps(opened)
 
 
-def _check_ops(request: TxnRequest, max_ops: int) -> EtcdError | None:
-    used = max(len(request.compare), len(request.success), len(request.failure))
+def _check_ops(opened: OpenedTxn, max_ops: int) -> EtcdError | None:
+    used = max(len(opened.compares), len(opened.success), len(opened.failure))
     if used > max_ops:
         return errors.ERR_TOO_MANY_OPS
-    if not all(compare.key for compare in request.compare):
+    if not all(compare.key for compare in opened.compares):
         return errors.ERR_EMPTY_KEY
-    for op in (*request.success, *request.failure):
-        error = _check_op(op, max_ops - used)
+    for kind, part in (*opened.success, *opened.failure):
+        if kind == TXN:
+            error = _check_ops(part, max_ops - used)
+        else:
+            check = _CHECKS.get(kind)
+            error = errors.ERR_KEY_NOT_FOUND if check is None else check(part)
         if error is not None:
             return error
     return None
 
 
-def _check_op(op: RequestOp, max_ops: int) -> EtcdError | None:
-    match op.WhichOneof("request"):
-        case "request_range":
-            return check_range(op.request_range)
-        case "request_put":
-            return check_put(op.request_put)
-        case "request_delete_range":
-            return check_delete(op.request_delete_range)
-        case "request_txn":
-            return _check_ops(op.request_txn, max_ops)
-        case _:
-            return errors.ERR_KEY_NOT_FOUND
+_CHECKS: Final[dict[str | None, Callable[[Any], EtcdError | None]]] = {
+    RANGE: check_range,
+    PUT: check_put,
+    DELETE_RANGE: check_delete,
+}
 
 
 class _OverlapError(Exception):
@@ -102,16 +101,16 @@ class _Deletes:
         return key in self.keys or any(start <= key < end for start, end in self.ranges)
 
 
-def _check_overlaps(request: TxnRequest) -> EtcdError | None:
+def _check_overlaps(opened: OpenedTxn) -> EtcdError | None:
     try:
-        _written(request.success)
-        _written(request.failure)
+        _written(opened.success)
+        _written(opened.failure)
     except _OverlapError:
         return errors.ERR_DUPLICATE_KEY
     return None
 
 
-def _written(ops: Iterable[RequestOp]) -> tuple[set[bytes], _Deletes]:
+def _written(operations: list[Operation]) -> tuple[set[bytes], _Deletes]:
     """The keys put and the ranges deleted by one branch and everything nested in it.
 
     The two branches of a nested transaction exclude each other, so both may write a key. A delete of this
@@ -121,28 +120,29 @@ def _written(ops: Iterable[RequestOp]) -> tuple[set[bytes], _Deletes]:
     Raises:
         _OverlapError: a key would be written twice.
     """
-    ops = list(ops)
     deletes = _Deletes()
-    for op in ops:
-        if op.WhichOneof("request") == "request_delete_range":
-            deletes.add(op.request_delete_range)
+    keys: list[bytes] = []
+    nested: list[OpenedTxn] = []
+    for kind, part in operations:
+        if kind == PUT:
+            keys.append(part.key)
+        elif kind == DELETE_RANGE:
+            deletes.add(part)
+        elif kind == TXN:
+            nested.append(part)
     puts: set[bytes] = set()
-    for op in ops:
-        if op.WhichOneof("request") != "request_txn":
-            continue
-        then_puts, then_deletes = _written(op.request_txn.success)
-        else_puts, else_deletes = _written(op.request_txn.failure)
-        nested = then_puts | else_puts
-        if nested & puts or any(deletes.covers(key) for key in nested):
+    for opened in nested:
+        then_puts, then_deletes = _written(opened.success)
+        else_puts, else_deletes = _written(opened.failure)
+        below = then_puts | else_puts
+        if below & puts or any(deletes.covers(key) for key in below):
             raise _OverlapError
-        puts |= nested
+        puts |= below
         deletes.update(then_deletes)
         deletes.update(else_deletes)
-    for op in ops:
-        if op.WhichOneof("request") != "request_put":
-            continue
-        key = op.request_put.key
-        if key in puts or deletes.covers(key):
-            raise _OverlapError
-        puts.add(key)
-    return puts, deletes
+    distinct = set(keys)
+    if len(distinct) < len(keys) or distinct & puts or distinct & deletes.keys:
+        raise _OverlapError
+    if deletes.ranges and any(deletes.covers(key) for key in keys):
+        raise _OverlapError
+    return puts | distinct, deletes

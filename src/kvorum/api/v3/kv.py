@@ -11,8 +11,9 @@ from kvorum.api.v3 import checks
 from kvorum.api.v3.service import Service, parse
 from kvorum.apply import range as ranges
 from kvorum.apply import txn
-from kvorum.apply.alarms import cost_of_put, cost_of_txn
+from kvorum.apply.alarms import cost_of_put
 from kvorum.apply.applier import Result
+from kvorum.apply.txn import OpenedTxn
 from kvorum.errors import EtcdError
 from kvorum.proto.rpc_pb2 import (
     CompactionRequest,
@@ -103,20 +104,20 @@ class KvService(Service):
 
     def txn(self, call: UnaryCall, body: bytes) -> None:
         """Compare, then run one of two lists of operations; without writes it needs no log entry."""
-        request = parse(TxnRequest, body)
+        request = OpenedTxn(parse(TxnRequest, body))
         error = checks.check_txn(request, self._max_txn_ops)
         if error is not None:
             call.fail(error.code, error.message)
-        elif not self.node.has_room_for(cost_of_txn(request)):
+        elif not self.node.has_room_for(request.cost_bytes):
             call.fail(errors.ERR_NO_SPACE.code, errors.ERR_NO_SPACE.message)
-        elif not txn.is_read_only(request):
+        elif not request.is_read_only:
             self.node.propose(requests.TXN, body, partial(self.answer, call))
-        elif txn.is_serializable(request):
+        elif request.is_serializable:
             self._run_txn(call, request, None)
         else:
             self.node.reads.wait(partial(self._run_txn, call, request))
 
-    def _run_txn(self, call: UnaryCall, request: TxnRequest, error: EtcdError | None) -> None:
+    def _run_txn(self, call: UnaryCall, request: OpenedTxn, error: EtcdError | None) -> None:
         if call.cancelled:
             return
         if error is None:
