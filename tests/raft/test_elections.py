@@ -8,6 +8,7 @@ from kvorum.raft.types import (
     MSG_APP_RESP,
     MSG_HEARTBEAT,
     MSG_PRE_VOTE,
+    MSG_PRE_VOTE_RESP,
     MSG_VOTE,
     MSG_VOTE_RESP,
     NONE,
@@ -193,6 +194,29 @@ def test_pre_vote_keeps_a_partitioned_member_from_disturbing() -> None:
     assert cluster.leader() == 1
     assert {m.raft.term for m in cluster.members.values()} == {2}
     assert cluster.agreed() == [b"x"]
+
+
+def test_pre_vote_is_granted_in_the_term_asked_for() -> None:
+    """etcd: the asker ignores answers of terms older than its own; nothing changes."""
+    cluster = Cluster(3)
+    cluster[2].raft.step(Message(MSG_PRE_VOTE, to=2, from_=3, term=5, index=9, log_term=4))
+    cluster[2].take()
+    (answer,) = cluster[2].persist()
+    assert (answer.type, answer.term, answer.reject) == (MSG_PRE_VOTE_RESP, 5, False)
+    status = cluster[2].raft.status()
+    assert (status.term, status.vote) == (1, NONE)
+
+
+def test_giving_a_vote_restarts_the_election_timeout() -> None:
+    """§5.2, Rules for Followers: it runs from a heartbeat or a granted vote."""
+    cluster = Cluster(3, check_quorum=False)
+    voter = cluster[2].raft
+    voter.step(Message(MSG_VOTE, to=2, from_=1, term=2, index=9, log_term=1))
+    for from_, granted in ((3, False), (1, True)):
+        for _ in range(5):
+            voter.tick()
+        voter.step(Message(MSG_VOTE, to=2, from_=from_, term=2, index=9, log_term=1))
+        assert (voter._raft.election_elapsed == 0) == granted
 
 
 def test_without_pre_vote_a_partitioned_member_does_disturb() -> None:

@@ -65,8 +65,11 @@ def test_rejection(
 ) -> None:
     pr = progress(match, next_index)
     pr.state = state
+    pr.sent_commit = 9
     assert pr.maybe_decrease(rejected, hint) == decreased
     assert pr.next == then
+    # What was sent beyond is not there, so its commit index has to be told again.
+    assert pr.sent_commit == min(9, then - 1)
     pr.check_invariants()
 
 

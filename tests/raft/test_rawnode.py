@@ -13,11 +13,16 @@ from kvorum.raft.types import (
     CONF_CHANGE_ADD_NODE,
     EMPTY_SNAPSHOT,
     ENTRY_CONF_CHANGE,
+    MSG_APP,
+    MSG_HEARTBEAT,
+    MSG_SNAP,
+    MSG_VOTE,
     NONE,
     ConfChange,
     ConfState,
     Entry,
     HardState,
+    Message,
     Snapshot,
     SnapshotMetadata,
 )
@@ -152,6 +157,28 @@ def test_ready_says_only_what_changed() -> None:
     assert ready.snapshot is EMPTY_SNAPSHOT
     assert (ready.messages, ready.messages_after_persist, ready.read_states) == ([], [], [])
     assert not ready.must_sync
+
+
+def test_what_must_be_synced() -> None:
+    """Figure 2, persistent state: the term, the vote and the log; the commit index only by the way."""
+    node = RawNode(RaftConfig(id=1, random=timeouts()), hard_state=HardState(3), conf_state=ConfState((1, 2)))
+
+    def must_sync(message: Message) -> bool:
+        node.step(message)
+        ready = node.ready()
+        node.advance()
+        return ready.must_sync
+
+    assert must_sync(Message(MSG_VOTE, to=1, from_=2, term=3, log_term=3, index=1)), "the vote"
+    assert must_sync(Message(MSG_HEARTBEAT, to=1, from_=2, term=4)), "the term"
+    assert not must_sync(Message(MSG_HEARTBEAT, to=1, from_=2, term=4)), "nothing"
+    snapshot = Snapshot(b"s", SnapshotMetadata(ConfState((1, 2)), 9, 4))
+    assert must_sync(Message(MSG_SNAP, to=1, from_=2, term=4, snapshot=snapshot)), "a snapshot"
+    entry = Entry(4, 10)
+    assert must_sync(Message(MSG_APP, to=1, from_=2, term=4, index=9, log_term=4, entries=[entry])), (
+        "an entry"
+    )
+    assert not must_sync(Message(MSG_HEARTBEAT, to=1, from_=2, term=4, commit=10)), "the commit index"
 
 
 def test_committed_entries_are_paged() -> None:

@@ -12,6 +12,7 @@ from kvorum.raft.types import (
     MSG_HEARTBEAT,
     MSG_HEARTBEAT_RESP,
     MSG_PROP,
+    MSG_SNAP,
     ConfState,
     Entry,
     HardState,
@@ -426,7 +427,7 @@ def test_nothing_is_sent_while_a_snapshot_is_under_way() -> None:
     # It failed: probe again from where the follower was, after the next heartbeat's answer.
     cluster[1].raft.report_snapshot(3, False)
     progress = cluster[1].raft.status().progress[3]
-    assert (progress.state, progress.is_paused) == ("StateProbe", True)
+    assert (progress.state, progress.is_paused, progress.next) == ("StateProbe", True, 5)
     cluster.cuts.clear()
     cluster.tick(3)
     assert cluster[3].machine.digest == cluster[1].machine.digest
@@ -440,7 +441,14 @@ def test_snapshot_goes_only_to_who_is_there() -> None:
     cluster[1].snapshot()
     cluster.tick(30)
     assert cluster.leader() == 1
-    assert cluster[1].raft.status().progress[3].state != "StateSnapshot"
+    cluster[1].raft.report_unreachable(3)
+    cluster.propose(1, b"b")
+    progress = cluster[1].raft.status().progress[3]
+    assert (progress.state, progress.recent_active) == ("StateProbe", False)
+    assert not [m for m in cluster.sent if m.type == MSG_SNAP]
+    cluster.restart(3)
+    cluster.tick(3)
+    assert cluster[3].machine.digest == cluster[1].machine.digest
 
 
 def test_snapshot_that_is_no_news() -> None:
@@ -453,7 +461,7 @@ def test_snapshot_that_is_no_news() -> None:
     conf = ConfState((1, 2, 3))
     for index, term, commit in ((2, 1, 3), (4, 2, 4)):
         snapshot = Snapshot(b"s", SnapshotMetadata(conf, index, term))
-        follower.raft.step(Message(7, to=2, from_=1, term=2, snapshot=snapshot))
+        follower.raft.step(Message(MSG_SNAP, to=2, from_=1, term=2, snapshot=snapshot))
         assert follower.raft.commit == commit
     assert follower.log()[-1] == (2, 5)
     follower.take()
@@ -468,7 +476,7 @@ def test_snapshot_that_is_no_news() -> None:
 def test_snapshot_for_others_or_with_an_impossible_configuration_is_refused(conf: ConfState) -> None:
     cluster = Cluster(3, check_quorum=False)
     snapshot = Snapshot(b"s", SnapshotMetadata(conf, 50, 2))
-    cluster[2].raft.step(Message(7, to=2, from_=1, term=2, snapshot=snapshot))
+    cluster[2].raft.step(Message(MSG_SNAP, to=2, from_=1, term=2, snapshot=snapshot))
     assert cluster[2].raft.status().last_index == 3
 
 
@@ -478,7 +486,7 @@ def test_nothing_is_applied_before_the_snapshot_is() -> None:
     follower = cluster[2]
     conf = ConfState((1, 2, 3))
     follower.raft.step(
-        Message(7, to=2, from_=1, term=2, snapshot=Snapshot(b"s", SnapshotMetadata(conf, 50, 2)))
+        Message(MSG_SNAP, to=2, from_=1, term=2, snapshot=Snapshot(b"s", SnapshotMetadata(conf, 50, 2)))
     )
     follower.raft.step(
         Message(
