@@ -1,6 +1,7 @@
 """A gRPC server in a thread of its own, and a raw client for what grpcio would never send."""
 
 import asyncio
+import functools
 import json
 import logging
 import socket
@@ -48,6 +49,7 @@ class Service:
         server.unary("/test.Svc/Twice", self.twice)
         server.unary("/test.Svc/Metadata", self.metadata)
         server.unary("/test.Svc/Large", lambda call, message: call.reply(bytes(int(message))))
+        server.unary("/test.Svc/Together", self.together)
         server.stream("/test.Svc/Bidi", self.bidi)
         server.stream("/test.Svc/Sum", self.sum, "client_stream")
         server.stream("/test.Svc/Count", self.count, "server_stream")
@@ -74,6 +76,18 @@ class Service:
         call.reply(message)
         call.reply(b"again")
         call.fail(OUT_OF_RANGE, "again")
+
+    def together(self, call: UnaryCall, message: bytes) -> None:
+        """Holds calls until 100 are there, then answers all with much."""
+        self.calls.append(call)
+        if len(self.calls) == 100:
+            for each in self.calls:
+                if isinstance(each, UnaryCall):
+                    each.when_writable(functools.partial(self.much, each, int(message)))
+
+    def much(self, call: UnaryCall, size: int) -> None:
+        self.written += 1
+        call.reply(bytes(size))
 
     def metadata(self, call: UnaryCall, message: bytes) -> None:
         shown = {"method": call.method, "peer": call.peer, **call.metadata()}

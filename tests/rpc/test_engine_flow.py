@@ -219,6 +219,23 @@ def test_answers_beyond_all_bounds_fail() -> None:
     assert peer.engine.unsent == 4 * (len(body) + 5)
 
 
+def test_answers_held_by_their_streams_windows_are_congestion_in_the_end() -> None:
+    """But what has a window still leaves."""
+    peer = Peer(max_streams=100)
+    peer.settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0})
+    peer.received()
+    stream_id = -1
+    while not peer.engine.congested:
+        assert peer.engine.unsent <= limits.CONGESTED_BYTES
+        stream_id += 2
+        peer.engine.respond(ended(peer, stream_id), bytes(4_000_000))
+        peer.received()
+    peer.window(1, 1000)
+    assert len(content(peer.received(), 1)) == 1000
+    peer.raw(frames.rst_stream_frame(1, frames.CANCEL))
+    assert not peer.engine.congested
+
+
 def test_writers_hear_when_their_stream_has_drained() -> None:
     peer = Peer()
     stream = peer.open(1)

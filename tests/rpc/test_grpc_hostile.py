@@ -111,6 +111,24 @@ def test_a_client_that_does_not_read_its_answers(server: Running) -> None:
         bare.wait(lambda c: not c.waiting and c.held == 0 and not c.engine.streams)
 
 
+def test_answers_that_become_possible_together_are_made_in_turn(server: Running) -> None:
+    """100 answers of 1 MiB after one event, as after a ReadIndex."""
+    large = 1 << 20
+    with Bare(server, WIDE) as bare:
+        for number in range(100):
+            bare.send(bare.call(2 * number + 1, "/test.Svc/Together", str(large).encode()))
+        connection = bare.wait(lambda c: len(c.waiting) > 90)
+        assert server.ask(lambda: held(connection)) < 2 * large + limits.SEND_BUFFER_BYTES
+        assert server.service.written < 10
+        bare.send(frames.rst_stream_frame(199, frames.CANCEL))
+        bare.send(frames.window_update_frame(0, MAX_WINDOW - DEFAULT_WINDOW))
+        received = 0
+        while received < 99 * large:
+            received += len(bare.socket.recv(1 << 20))
+        bare.wait(lambda c: not c.waiting and not c.engine.streams)
+        assert server.service.written == 99
+
+
 def test_a_stream_that_is_not_read_waits_for_its_reader(server: Running) -> None:
     with Bare(server, WIDE) as bare:
         bare.send(bare.call(1, "/test.Svc/Count", b"100000 10000"))

@@ -9,9 +9,11 @@ A call is the HTTP/2 stream it came on (one object, not two that point at each o
 Only a RUNNING call can be answered, so an answer that comes twice or too late is nothing.
 """
 
+import functools
 from collections.abc import Callable, Mapping
-from typing import final
+from typing import Final, final
 
+from kvorum import limits
 from kvorum.errors import CANCELLED as CODE_CANCELLED
 from kvorum.errors import DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, EtcdError
 from kvorum.rpc.connection import (
@@ -29,6 +31,8 @@ from kvorum.rpc.frames import DEFAULT_WINDOW
 from kvorum.rpc.messages import StatusError, metadata_of
 from kvorum.rpc.requests import Request
 from kvorum.rpc.streams import OPEN, Stream
+
+_CONGESTED: Final = limits.CONGESTED_BYTES
 
 
 @final
@@ -96,6 +100,17 @@ class UnaryCall(Stream):
         self.request.plan.counters.handled[code] += 1
         self._send_status(code, message)
 
+    def when_writable(self, work: Callable[[], None]) -> None:
+        """Do ``work``, which makes a large answer: now, or when the client has taken what was sent before.
+
+        Many large answers that become possible together, as after one ReadIndex, would otherwise all be in
+        memory at once. ``work`` is not done for a call that was cancelled meanwhile; its errors are answered.
+        """
+        if self.connection.engine.congested:
+            self.connection.waiting.append(functools.partial(self.go_on, work))
+        else:
+            self.go_on(work)
+
     # -- from the engine -----------------------------------------------------------------------------------
 
     def opened(self) -> None:
@@ -125,7 +140,8 @@ class UnaryCall(Stream):
     def run(self, message: bytes) -> None:
         """Call the handler, or wait until answers can leave."""
         connection = self.connection
-        if connection.engine.room <= 0:
+        engine = connection.engine
+        if engine.room <= 0 or engine.unsent > _CONGESTED:
             self.wait(message)
             return
         plan = self.request.plan
@@ -144,7 +160,7 @@ class UnaryCall(Stream):
     def wait(self, message: bytes) -> None:
         """The client does not read its answers: keep the request for later."""
         if self.connection.hold(len(message) + MESSAGE_OVERHEAD):
-            self.connection.waiting.append((self, message))
+            self.connection.waiting.append(functools.partial(self.resume, message))
         else:
             self.refuse(RESOURCE_EXHAUSTED, "grpc: too many requests waiting on this connection")
 
@@ -153,6 +169,19 @@ class UnaryCall(Stream):
         self.connection.release(len(message) + MESSAGE_OVERHEAD)
         if self.phase == GATHERING:
             self.run(message)
+
+    def go_on(self, work: Callable[[], None]) -> None:
+        """Do what a handler left for later."""
+        if self.phase != RUNNING:
+            return
+        try:
+            work()
+        except EtcdError as error:
+            self.fail(error.code, error.message)
+            error.forget()
+        except Exception as error:
+            self.connection.broke(self, error)
+            self.fail(INTERNAL, "internal error")
 
     def aborted(self, code: int) -> None:
         """Reset by the client, an error, or the connection's end."""

@@ -80,6 +80,7 @@ class Connection:
 
     ``held`` are the bytes of messages that are not complete or not read, ``granted`` those that clients of
     large messages were promised beyond their stream windows, ``grants`` the promises that have to wait.
+    ``waiting`` is what to do, ``writers`` which streams to wake, when a congested client has read again.
     """
 
     __slots__ = (
@@ -107,7 +108,7 @@ class Connection:
         self.held = 0
         self.granted = 0
         self.grants: deque[tuple[Stream, Assembly, int]] = deque()
-        self.waiting: deque[tuple[UnaryCall, bytes]] = deque()
+        self.waiting: deque[Callable[[], None]] = deque()
         self.writers: dict[StreamCall, None] = {}
 
     def flush_soon(self) -> None:

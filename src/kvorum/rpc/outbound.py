@@ -6,6 +6,7 @@ again. At zero the connection is congested: the layer above then holds back furt
 that does not read does not make us work, or remember.
 """
 
+import struct
 from collections import deque
 from typing import Final
 
@@ -16,6 +17,8 @@ from kvorum.rpc.streams import CLOSED, HALF_CLOSED, OPEN, Outgoing, ResponseShap
 
 _MESSAGE_PREFIX: Final = 5
 """Bytes of a length-prefixed message before its content (gRPC over HTTP/2, "Length-Prefixed-Message")."""
+_PACK_DATA: Final = struct.Struct(">IBIBI").pack
+"""A DATA frame's header and a message's prefix."""
 _ROOM: Final = limits.SEND_BUFFER_BYTES
 _END_HEADERS: Final = frames.END_HEADERS
 _END_STREAM: Final = frames.END_STREAM
@@ -102,6 +105,20 @@ class Outbound:
         if outgoing is None:
             outgoing = stream.outgoing = Outgoing()
         assert outgoing.trailers is None, "message after trailers"
+        size = len(message) + _MESSAGE_PREFIX
+        if (
+            not outgoing.size
+            and size <= stream.send_window
+            and size <= self.send_window
+            and size <= self.room
+            and size <= self.peer_frame_size
+        ):
+            stream.send_window -= size
+            self.send_window -= size
+            self.room -= size
+            self.answers += 1
+            self.out += (_PACK_DATA(size << 8, 0, stream.id, 0, len(message)), message)
+            return
         prefix = b"\0" + frames.U32.pack(len(message))
         # A large message is not copied; a small one is one chunk with its prefix.
         if len(message) > DEFAULT_MAX_FRAME_SIZE:
@@ -109,7 +126,6 @@ class Outbound:
             outgoing.chunks.append(memoryview(message))
         else:
             outgoing.chunks.append(prefix + message)
-        size = len(message) + _MESSAGE_PREFIX
         outgoing.size += size
         self.unsent += size
         self._enqueue(stream, outgoing)
@@ -143,7 +159,7 @@ class Outbound:
     @property
     def congested(self) -> bool:
         """Whether further requests should wait, since their answers could not leave."""
-        return self.room <= 0
+        return self.room <= 0 or self.unsent > limits.CONGESTED_BYTES
 
     @property
     def stop_reading(self) -> bool:

@@ -200,7 +200,7 @@ class GrpcProtocol(Connection, asyncio.Protocol):
             engine.flushed(engine.paused)
         if engine.terminated or engine.draining:
             self._wind_up(transport)
-        if engine.room > 0 and (self.waiting or self.writers):
+        if (self.waiting or self.writers) and engine.room > 0:
             self._go_on()
         if engine.paused or not self._reading:
             self._steer_reading(transport)
@@ -214,9 +214,8 @@ class GrpcProtocol(Connection, asyncio.Protocol):
             if engine.unsent_of(call) < limits.STREAM_SEND_BUFFER_BYTES:
                 call.writable()
         waiting = self.waiting
-        while waiting and engine.room > 0:
-            unary, message = waiting.popleft()
-            unary.resume(message)
+        while waiting and not engine.congested:
+            waiting.popleft()()
 
     def _steer_reading(self, transport: asyncio.Transport) -> None:
         """Stop reading from a client that makes us answer and does not read; go on when it does."""
