@@ -114,8 +114,8 @@ high-water mark; while a client does not read more than this, its further reques
 STREAM_SEND_BUFFER_BYTES: Final = 64 * 1024
 """Bytes of a stream waiting for the client's window before ``StreamCall.write`` waits (grpc-go: 64 KiB)."""
 CONGESTED_BYTES: Final = 64 * 1024 * 1024
-"""Answers of a connection held back by its client's windows, from where its further requests wait; not less, since
-1,000 watch streams that nobody reads hold as much and must not stop a client's other calls."""
+"""Answers of a connection held back by its client's windows, from where its further requests wait; not less,
+since 1,000 watch streams that nobody reads hold as much and must not stop a client's other calls."""
 MAX_UNSENT_BYTES: Final = 256 * 1024 * 1024
 """Responses of a connection that its client's windows hold back; a reply that comes on top fails
 RESOURCE_EXHAUSTED. One reply alone may be larger."""
