@@ -190,8 +190,9 @@ class Bootstrap:
         store = self._open_store()
         try:
             self._check(snapshot, recovered, store)
-            if not recovered.entries and snapshot is EMPTY_SNAPSHOT:
-                # The process ended between creating the log and writing its first entries: begin once more.
+            if recovered.state.is_empty() and snapshot is EMPTY_SNAPSHOT:
+                # The process ended before the first entries and the hard state behind them were written:
+                # nothing was ever acknowledged, so it begins once more.
                 return self._begin_again(metadata, recovered.wal, store, lock)
             conf_state = decode_conf_state(store.conf_state) if store.conf_state else ConfState()
             raft = RawNode(

@@ -358,6 +358,8 @@ class Node:
             return
         now = self._timers.time()
         self._raft.tick()
+        if not self.leader and self._snapshots.is_alone():
+            self._raft.campaign()  # nobody else can lead, so there is no election timeout to wait for
         self.proposals.expire(now)
         self.reads.expire(now)
         self.store.commit_if_due(now)

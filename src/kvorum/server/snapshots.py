@@ -78,12 +78,13 @@ class Snapshots:
 
     def after_apply(self, applied_index: int) -> None:
         """Entries up to ``applied_index`` are applied: take a snapshot, forget entries, or do nothing."""
-        if applied_index - self._forgotten >= limits.LONE_MEMBER_LOG_ENTRIES and self._is_alone():
+        if applied_index - self._forgotten >= limits.LONE_MEMBER_LOG_ENTRIES and self.is_alone():
             self._forget(applied_index)
         if applied_index - self._index >= self._options.count and not self._saving:
             self._take(applied_index)
 
-    def _is_alone(self) -> bool:
+    def is_alone(self) -> bool:
+        """Whether this member is the cluster's only one."""
         state = self._conf_state()
         return len(state.voters) == 1 and not (state.learners or state.voters_outgoing or state.learners_next)
 
@@ -121,7 +122,7 @@ class Snapshots:
         self._index = index
         self._files.release_to(index)
         keep_from = index - self._options.catchup_entries
-        if keep_from > self._forgotten and not self._is_alone():
+        if keep_from > self._forgotten and not self.is_alone():
             self._forget(keep_from)
             self._log.info("compacted Raft logs", compact_index=keep_from)
         self._in_background(lambda: self._files.purge(marker), self._purged)

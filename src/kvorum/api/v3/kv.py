@@ -71,17 +71,23 @@ class KvService(Service):
             self.node.reads.wait(partial(self._run_range, call, request))
 
     def _run_range(self, call: UnaryCall, request: RangeRequest, error: EtcdError | None) -> None:
+        if error is not None:
+            call.fail(error.code, error.message)
+        elif request.range_end:
+            # May be large: made only once the client has taken what was answered before.
+            call.when_writable(partial(self._answer_range, call, request))
+        else:
+            self._answer_range(call, request)
+
+    def _answer_range(self, call: UnaryCall, request: RangeRequest) -> None:
         if call.cancelled:
             return
-        if error is None:
-            try:
-                revision, body = ranges.execute(self.node.view(), request)
-            except EtcdError as refused:
-                error = refused.forget()
-            else:
-                self.reply(call, revision, body)
-                return
-        call.fail(error.code, error.message)
+        try:
+            revision, body = ranges.execute(self.node.view(), request)
+        except EtcdError as refused:
+            call.fail(refused.forget().code, refused.message)
+        else:
+            self.reply(call, revision, body)
 
     def put(self, call: UnaryCall, body: bytes) -> None:
         """Write a key."""
@@ -118,18 +124,21 @@ class KvService(Service):
             self.node.reads.wait(partial(self._run_txn, call, request))
 
     def _run_txn(self, call: UnaryCall, request: OpenedTxn, error: EtcdError | None) -> None:
+        if error is not None:
+            call.fail(error.code, error.message)
+        else:
+            call.when_writable(partial(self._answer_txn, call, request))
+
+    def _answer_txn(self, call: UnaryCall, request: OpenedTxn) -> None:
         if call.cancelled:
             return
-        if error is None:
-            try:
-                node = self.node
-                revision, body = txn.execute_read_only(node.view(), request, node.revision)
-            except EtcdError as refused:
-                error = refused.forget()
-            else:
-                self.reply(call, revision, body)
-                return
-        call.fail(error.code, error.message)
+        node = self.node
+        try:
+            revision, body = txn.execute_read_only(node.view(), request, node.revision)
+        except EtcdError as refused:
+            call.fail(refused.forget().code, refused.message)
+        else:
+            self.reply(call, revision, body)
 
     def compact(self, call: UnaryCall, body: bytes) -> None:
         """Forget revisions; with ``physical`` the answer waits until they are gone from the store."""
