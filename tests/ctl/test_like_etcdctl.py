@@ -232,8 +232,8 @@ def test_a_history_of_writes(start_member: StartMember, kvorumctl: Run) -> None:
     """On members of its own: a compaction would take from the other tests what they read."""
     theirs_at, ours_at = (start_member(process.etcd()).endpoint for _ in range(2))
     for endpoint in (theirs_at, ours_at):
-        for words in HISTORY:
-            assert etcdctl("--endpoints", endpoint, *words).status == 0
+        for command in HISTORY:
+            assert etcdctl("--endpoints", endpoint, *command).status == 0
     for words, stdin in WRITES:
         theirs = etcdctl("--endpoints", theirs_at, *words, stdin=stdin)
         ours = kvorumctl("--endpoints", ours_at, *words, stdin=stdin)
