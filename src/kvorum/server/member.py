@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, final
+from typing import Final, NoReturn, final
 
 from kvorum import ETCD_VERSION, limits
 from kvorum.api.http.gate import AccessGate
@@ -395,15 +395,16 @@ async def _run(config: Config, log: Logger) -> tuple[int, signal.Signals | None]
         return _failed_to_start(log, starting.exception()), None
     await asyncio.wait((asked, member.failed), return_when=asyncio.FIRST_COMPLETED)
     if member.failed.done():
-        _say_failure(log, member.failed.result())
-        # No clean end: what is buffered must not be written to a disk or by a program that failed.
-        sys.stderr.flush()
-        os._exit(1)
+        _end_at_once(log, member.failed.result())
     received = asked.result()
     log.info("received signal; shutting down", signal=_signal_name(received))
     starting.cancel()
     log.info("closing etcd server", names)
-    await member.stop()
+    stopping = loop.create_task(member.stop())
+    await asyncio.wait((stopping, member.failed), return_when=asyncio.FIRST_COMPLETED)
+    error = member.failed.result() if member.failed.done() else stopping.exception()
+    if error is not None:
+        _end_at_once(log, error)
     log.info("closed etcd server", names)
     return 0, received
 
@@ -419,13 +420,16 @@ def _failed_to_start(log: Logger, error: BaseException | None) -> int:
     return 1
 
 
-def _say_failure(log: Logger, error: BaseException) -> None:
+def _end_at_once(log: Logger, error: BaseException) -> NoReturn:
+    """No clean end: what is buffered must not be written to a disk or by a program that failed."""
     if isinstance(error, (OSError, BackendError, WalError)):
         log.fatal(
             "the disk failed; stopping without acknowledging anything that may not be on it", error=error
         )
     else:
         log.fatal("stopping: the program contradicts itself", error=error)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _signal_name(number: signal.Signals) -> str:

@@ -132,6 +132,7 @@ class Node:
         self._compaction_waiters: list[Callable[[], None]] = []
         self._compacting = False
         self._stopped = False
+        self._told_of_slow_disk = False
         self._leader_waiters: list[Callable[[], None]] = []
         loop.attach(self.proposals, self.reads, self)
 
@@ -256,7 +257,7 @@ class Node:
                 job.close()
                 done(result)
             else:
-                self._timers.call_later(0, step)
+                self._timers.call_later(0, lambda: self._loop.guard(step))
 
         step()
 
@@ -301,7 +302,7 @@ class Node:
         store.commit_if_due(self._timers.time())
         if store.compacting and not self._compacting:
             self._compacting = True
-            self._timers.call_later(0, self._compact)
+            self._timers.call_later(0, lambda: self._loop.guard(self._compact))
         self._snapshots.after_apply(self.applied_index)
         if failpoint.enabled:
             failpoint.hit("apply_after")
@@ -338,7 +339,8 @@ class Node:
         if self._stopped:
             return
         if not self.store.compaction_step(limits.COMPACTION_SLICE_SECONDS, self._timers.time):
-            self._timers.call_later(self._options.compaction_sleep_seconds, self._compact)
+            pause = self._options.compaction_sleep_seconds
+            self._timers.call_later(pause, lambda: self._loop.guard(self._compact))
             return
         self._compacting = False
         self.store.commit()  # what was answered as gone must not come back after a crash

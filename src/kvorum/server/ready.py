@@ -110,29 +110,43 @@ class ReadyLoop:
         self.kick()
 
     def stop(self, idle: Callable[[], None]) -> None:
-        """Do nothing more; ``idle`` is called once what is being synced is finished, at once if nothing is."""
+        """Do nothing more; ``idle`` is called once what is being synced is finished, at once if nothing
+        is.
+        """
         self._stopped = True
         if self._writer.busy:
             self._idle = idle
         else:
             idle()
 
+    @property
+    def stalled_seconds(self) -> float:
+        """For how long the log has been waiting for the disk; 0.0 if it is not."""
+        return self._writer.stalled_seconds()
+
+    def guard(self, work: Callable[[], None]) -> None:
+        """Do a part of the member's work. Whatever it raises ends the member: going on could answer for what
+        is not so.
+        """
+        try:
+            work()
+        except Exception as error:
+            self._fail(error)
+
     def _run(self) -> None:
         self._scheduled = False
-        if self._stopped:
-            return
-        try:
-            self._feed()
-            while not self._writer.busy and not self._stopped:
-                if self._markers:
-                    self._start_marker(*self._markers.popleft())
-                elif self._raft.has_ready():
-                    self._carry_out(self._raft.ready())
-                else:
-                    break
-        except Exception as error:  # whatever went wrong, going on could answer for what is not so
-            self._stopped = True
-            self._fatal(error)
+        if not self._stopped:
+            self.guard(self._rounds)
+
+    def _rounds(self) -> None:
+        self._feed()
+        while not self._writer.busy and not self._stopped:
+            if self._markers:
+                self._start_marker(*self._markers.popleft())
+            elif self._raft.has_ready():
+                self._carry_out(self._raft.ready())
+            else:
+                break
 
     def _feed(self) -> None:
         """Give Raft what has gathered since the last round."""
@@ -176,34 +190,41 @@ class ReadyLoop:
         if error is not None:
             # The kernel may have dropped what it could not write: nothing after this can be trusted to the
             # disk.
-            self._stopped = True
-            self._fatal(error)
+            self._fail(error)
             return
         self._observe_fsync(fsync_seconds)
-        if self._stopped:
-            self._say_idle()
-            return
-        if failpoint.enabled:
-            failpoint.hit("ready_after_persist")
-        self._finish(ready)
-        self._run()
+        self._go_on(lambda: self._finish_durable(ready))
 
     def _start_marker(self, marker: WalSnapshot, done: Callable[[], None]) -> None:
         def written(error: BaseException | None, _fsync_seconds: float) -> None:
             if error is not None:
-                self._stopped = True
-                self._fatal(error)
-            elif self._stopped:
-                self._say_idle()
+                self._fail(error)
             else:
-                done()
-                self._run()
+                self._go_on(done)
 
         self._writer.submit(self._wal.prepare_snapshot(marker), written)
+
+    def _go_on(self, finish: Callable[[], None]) -> None:
+        """The log is durable: finish what waited for that, then the next round."""
+        if self._stopped:
+            self._say_idle()
+            return
+        self.guard(finish)
+        self._run()
+
+    def _fail(self, error: BaseException) -> None:
+        self._stopped = True
+        self._fatal(error)
+        self._say_idle()
 
     def _say_idle(self) -> None:
         if self._idle is not None:
             self._idle()
+
+    def _finish_durable(self, ready: Ready) -> None:
+        if failpoint.enabled:
+            failpoint.hit("ready_after_persist")
+        self._finish(ready)
 
     def _finish(self, ready: Ready) -> None:
         if ready.messages_after_persist:

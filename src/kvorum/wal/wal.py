@@ -381,7 +381,7 @@ class Wal:
             if batch.next_head:
                 self._cut(tail, batch)
         except BaseException as error:
-            self._failure = error
+            self.fail(error)
             raise
         return took
 
@@ -401,13 +401,17 @@ class Wal:
         try:
             self._disk.pwrite(tail.handle, batch.data, batch.offset)
         except BaseException as error:
-            self._failure = error
+            self.fail(error)
             raise
         self.bytes_written += len(batch.data)
         return tail.handle
 
     def fail(self, error: BaseException) -> None:
-        """Make the log unusable: a sync that the caller took over failed."""
+        """Make the log unusable: a write failed, or a sync that the caller took over. Says in the error which
+        file it was, which the operating system does not.
+        """
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = self._segments[-1].path
         self._failure = error
 
     @property
