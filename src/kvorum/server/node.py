@@ -356,17 +356,34 @@ class Node:
         self._loop.kick()
 
     def _tick(self) -> None:
-        if self._stopped:
-            return
+        if not self._stopped:
+            self._loop.guard(self._on_tick)
+            self._timers.call_later(self._options.heartbeat_seconds, self._tick)
+
+    def _on_tick(self) -> None:
         now = self._timers.time()
         self._raft.tick()
         if not self.leader and self._snapshots.is_alone():
             self._raft.campaign()  # nobody else can lead, so there is no election timeout to wait for
         self.proposals.expire(now)
         self.reads.expire(now)
+        self._watch_disk()
         self.store.commit_if_due(now)
         self._loop.kick()
-        self._timers.call_later(self._options.heartbeat_seconds, self._tick)
+
+    def _watch_disk(self) -> None:
+        """Say once that the disk is slow while it is: the line that follows a sync that never ends is never
+        written.
+        """
+        stalled_seconds = self._loop.stalled_seconds
+        if stalled_seconds < limits.SLOW_FSYNC_SECONDS:
+            self._told_of_slow_disk = False
+        elif not self._told_of_slow_disk:
+            self._told_of_slow_disk = True
+            self._log.warn(
+                "waiting for a slow fdatasync of the log; nothing can be written meanwhile",
+                {"waited": f"{stalled_seconds:.3f}s", "expected-duration": f"{limits.SLOW_FSYNC_SECONDS:g}s"},
+            )
 
     def stop(self) -> None:
         """Answer everyone who waits with "server stopped" and apply nothing more; the caller closes the
