@@ -270,6 +270,8 @@ LEASE_EXPIRIES_PER_SECOND_AFTER_PROMOTION: Final = LEASE_REVOKES_PER_SECOND * 3 
 """A new leader lets no more leases than this expire in any second: what piled up meanwhile leaves room for
 others
 (etcd ``lessor.go``: Promote)."""
+LEASE_LOOKS: Final = 10_000
+"""Leases looked at in one search for expired ones only to find that they were renewed: some 5 ms."""
 LEASE_REVOKE_RETRY_SECONDS: Final = 3.0
 """An expired lease that is still there after so long is handed out again (etcd:
 defaultExpiredleaseRetryInterval)."""

@@ -8,8 +8,10 @@ Invariants (``check_invariants``): an id has exactly one entry in the heap that 
 it, never later than its deadline; entries that do not count are fewer than those that do, or than a few.
 """
 
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final, final
+
+from kvorum.limits import LEASE_LOOKS
 
 _FEW: Final = 64
 """Stale entries that are not worth a cleaning."""
@@ -28,6 +30,11 @@ class Deadlines:
 
     def __len__(self) -> int:
         return len(self._at)
+
+    @property
+    def entries(self) -> int:
+        """Entries of the heap, stale ones too: what time has to work through."""
+        return len(self._heap)
 
     def get(self, name: int) -> float | None:
         """When an id is due, None if it has no deadline."""
@@ -58,21 +65,30 @@ class Deadlines:
         """No id is due before this; None if there is none."""
         return self._heap[0][0] if self._heap else None
 
-    def pop(self, now: float) -> tuple[float, int] | None:
-        """Take away the earliest deadline that has come, as (deadline, id); None if none has."""
+    def take(self, now: float, limit: int) -> list[tuple[float, int]]:
+        """Take away up to ``limit`` deadlines that have come, the earliest first, as (deadline, id).
+
+        Looks at no more than LEASE_LOOKS entries besides; if those had all been put off, the rest is for
+        the next call.
+        """
+        taken: list[tuple[float, int]] = []
         heap = self._heap
-        while heap and heap[0][0] <= now:
-            queued, name = heappop(heap)
+        looks = limit + LEASE_LOOKS
+        while heap and heap[0][0] <= now and len(taken) < limit and looks:
+            looks -= 1
+            queued, name = heap[0]
             if self._queued.get(name) != queued:
+                heappop(heap)
                 continue
             at = self._at[name]
             if at > queued:
                 self._queued[name] = at
-                heappush(heap, (at, name))
+                heapreplace(heap, (at, name))
                 continue
+            heappop(heap)
             del self._at[name], self._queued[name]
-            return at, name
-        return None
+            taken.append((at, name))
+        return taken
 
     def _clean(self) -> None:
         """Build the heap anew once most of it is stale."""

@@ -26,6 +26,7 @@ from kvorum.lease import record
 from kvorum.lease.deadlines import Deadlines
 from kvorum.lease.terms import NO_LEASE, LeaseExpiringError, NotPrimaryError, TimeToLive
 from kvorum.limits import (
+    LEASE_CHECKPOINT_INTERVAL_SECONDS,
     LEASE_EXPIRIES_PER_SECOND_AFTER_PROMOTION,
     LEASE_REVOKE_BURST,
     LEASE_REVOKE_RETRY_SECONDS,
@@ -73,7 +74,7 @@ class Lessor:
         table: record.Table,
         *,
         minimum_ttl: int,
-        checkpoint_interval: float | None = None,
+        checkpoint_interval: float | None = LEASE_CHECKPOINT_INTERVAL_SECONDS,
         retry_seconds: float = LEASE_REVOKE_RETRY_SECONDS,
     ) -> None:
         self._table: Final = table
@@ -294,11 +295,7 @@ class Lessor:
         self._revoke_allowance = min(grown, LEASE_REVOKE_BURST)
         self._revoked_at = now
         found: list[int] = []
-        while len(found) + 1 <= self._revoke_allowance:
-            due = self._deadlines.pop(now)
-            if due is None:
-                break
-            at, lease_id = due
+        for at, lease_id in self._deadlines.take(now, int(self._revoke_allowance)):
             self._expired.setdefault(lease_id, at)
             self._deadlines.set(lease_id, now + self._retry)
             found.append(lease_id)
@@ -313,11 +310,7 @@ class Lessor:
     def due_checkpoints(self, now: float) -> list[tuple[int, int]]:
         """Checkpoints (id, remaining TTL) that should enter the log now, at most one entry's."""
         found: list[tuple[int, int]] = []
-        while len(found) < MAX_LEASE_CHECKPOINTS_PER_ENTRY:
-            due = self._checkpoints.pop(now)
-            if due is None:
-                break
-            lease_id = due[1]
+        for _, lease_id in self._checkpoints.take(now, MAX_LEASE_CHECKPOINTS_PER_ENTRY):
             left = self._expiry(lease_id) - now
             if left <= 0:
                 continue
@@ -392,10 +385,9 @@ class Lessor:
         timed = {lease_id for lease_id in self._ttl if self._deadlines.get(lease_id) is not None}
         assert len(timed) == len(self._deadlines), "a deadline of no lease"
         assert timed == (self._ttl.keys() if self.primary else set()), "a lease without a deadline"
-        stored = {lease_id: (ttl, remaining) for lease_id, ttl, remaining in record.load(self._table)}
-        kept = {lease_id: (ttl, self._remaining.get(lease_id, 0)) for lease_id, ttl in self._ttl.items()}
-        assert stored.keys() == kept.keys(), "the table holds other leases"
-        assert all(stored[name][1] == kept[name][1] for name in kept), "the table holds other checkpoints"
+        stored = {lease_id: remaining for lease_id, _, remaining in record.load(self._table)}
+        kept = {lease_id: self._remaining.get(lease_id, 0) for lease_id in self._ttl}
+        assert stored == kept, "the table holds other leases or checkpoints"
 
 
 def _only(names: Iterable[int], leases: Mapping[int, int]) -> None:

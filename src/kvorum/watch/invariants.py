@@ -40,4 +40,7 @@ def _check_stream(hub: "WatchHub", stream: "WatchStream") -> None:
     )
     assert all(watcher.next_revision <= hub.revision for watcher in stream.parked), "parked for nothing"
     assert not (stream.progress_wanted and not stream.lagging), "a progress request is forgotten"
+    assert all(stream.watchers[name] is watcher for name, watcher in stream.reporting.items()), (
+        "a stale report"
+    )
     assert not stream.queue or stream.queued_bytes > 0, "a queue that weighs nothing"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, final
 
-from kvorum.limits import WATCH_PROGRESS_JITTER
+from kvorum.limits import MIN_WATCH_PROGRESS_INTERVAL_SECONDS, WATCH_PROGRESS_JITTER
 from kvorum.watch import response
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class ProgressTimer:
     """The streams with watches that asked, by when they are due. A closed stream stays until then, but empty.
 
     Args:
-        interval_seconds: between two ticks of a stream.
+        interval_seconds: between two ticks of a stream; raised to the smallest that is taken.
         jitter: random numbers from [0, 1).
     """
 
@@ -29,7 +29,7 @@ class ProgressTimer:
 
     def __init__(self, hub: "WatchHub", interval_seconds: float, jitter: Callable[[], float]) -> None:
         self._hub: Final = hub
-        self._interval: Final = interval_seconds
+        self._interval: Final = max(interval_seconds, MIN_WATCH_PROGRESS_INTERVAL_SECONDS)
         self._jitter: Final = jitter
         self._due: list[tuple[float, int, WatchStream]] = []
         self._order = 0
