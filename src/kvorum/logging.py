@@ -321,6 +321,10 @@ def encode_value(value: object, comma: str = ",") -> str:
     return _encode_string(str(value))
 
 
+_OWN_ATTRIBUTES: Final = {*vars(standard_logging.makeLogRecord({})), "message", "asctime", "taskName"}
+"""What every record has; anything else came with it as ``extra`` and is a field."""
+
+
 @final
 class _StandardHandler(standard_logging.Handler):
     """Hands records of Python's own logging (asyncio, libraries, warnings) to a `Logger`."""
@@ -334,7 +338,7 @@ class _StandardHandler(standard_logging.Handler):
             message = record.getMessage()
         except Exception as error:  # a library's broken format string is not worth losing the record
             message = f"{record.msg} ({error})"
-        fields: dict[str, object] = {}
+        fields = {name: value for name, value in vars(record).items() if name not in _OWN_ATTRIBUTES}
         if record.exc_info is not None and record.exc_info[1] is not None:
             fields["error"] = record.exc_info[1]
         caller = f"{'/'.join(record.pathname.rsplit('/', 2)[-2:])}:{record.lineno}"

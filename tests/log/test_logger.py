@@ -232,6 +232,9 @@ def test_standard_logging_is_captured() -> None:
         logging.getLogger("asyncio").warning("took %s", 5)
         assert (lines.last["level"], lines.last["logger"], lines.last["msg"]) == ("warn", "asyncio", "took 5")
         assert str(lines.last["caller"]).startswith("log/test_logger.py:")
+        logging.getLogger("x").warning("slow", extra={"took": "2s"})
+        assert lines.last["took"] == "2s"
+        assert set(lines.last) == {"level", "ts", "logger", "caller", "msg", "took"}
         logging.getLogger("x").debug("not this")
         logging.getLogger("x").critical("broken %d", "format")
         assert str(lines.last["msg"]).startswith("broken %d (")
@@ -246,7 +249,7 @@ def test_standard_logging_is_captured() -> None:
     finally:
         restore()
     assert logging.getLogger().handlers != before
-    assert len(lines.raw) == 3
+    assert len(lines.raw) == 4
 
 
 def test_asyncio_errors_are_captured() -> None:

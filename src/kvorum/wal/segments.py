@@ -154,7 +154,9 @@ def create_first(disk: Disk, directory: str, head: bytes, segment_bytes: int) ->
         if failpoint.enabled:
             failpoint.hit("wal_create_after_rename")
         disk.sync_dir(os.path.dirname(directory) or ".")
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = segment.path  # the operating system names no file that it has open
         if segment.handle >= 0:
             disk.close(segment.handle)
         raise
