@@ -100,7 +100,6 @@ def test_unknown_methods(both: Both, path: str) -> None:
         (prefixed(PUT_BODY), {"hasleader": "nonsense"}, "0"),
         (prefixed(PUT_BODY), {"client-api-version": "3.5.1"}, "0"),
         (prefixed(PUT_BODY), {"grpc-timeout": "10S"}, "0"),
-        (prefixed(PUT_BODY), {"grpc-timeout": "0n"}, "4"),
         (prefixed(PUT_BODY), {"grpc-encoding": "identity"}, "0"),
         (prefixed(PUT_BODY), {"grpc-encoding": "gzip"}, "0"),
         (prefixed(gzip.compress(PUT_BODY), 1), {"grpc-encoding": "gzip"}, "0"),
