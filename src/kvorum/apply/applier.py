@@ -3,14 +3,16 @@
 Requests that fail are results too: the entry is in the log, so every member must fail it alike.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, final
 
 from kvorum import errors
 from kvorum.apply import kv, txn
 from kvorum.apply import range as ranges
 from kvorum.apply.alarms import NOSPACE, Alarms
-from kvorum.mvcc.store import CompactedError, FutureRevisionError, Store
+from kvorum.lease.lessor import Lessor
+from kvorum.mvcc.keyvalue import is_delete, key_of, parse
+from kvorum.mvcc.store import CompactedError, FutureRevisionError, Store, WriteTxn
 from kvorum.proto.membership_pb2 import ClusterMemberAttrSetRequest, ClusterVersionSetRequest
 from kvorum.proto.rpc_pb2 import (
     AlarmMember,
@@ -19,6 +21,10 @@ from kvorum.proto.rpc_pb2 import (
     AlarmType,
     CompactionRequest,
     DeleteRangeRequest,
+    LeaseCheckpointRequest,
+    LeaseGrantRequest,
+    LeaseGrantResponse,
+    LeaseRevokeRequest,
     PutRequest,
     RangeRequest,
     TxnRequest,
@@ -30,7 +36,10 @@ _PUT: Final = 4
 _DELETE_RANGE: Final = 5
 _TXN: Final = 6
 _COMPACTION: Final = 7
+_LEASE_GRANT: Final = 8
+_LEASE_REVOKE: Final = 9
 _ALARM: Final = 10
+_LEASE_CHECKPOINT: Final = 11
 _CLUSTER_VERSION_SET: Final = 1300
 _CLUSTER_MEMBER_ATTR_SET: Final = 1301
 
@@ -63,11 +72,26 @@ class UnknownRequestError(Exception):
 
 @final
 class Applier:
-    """Applies requests to the store and the membership, in the order they are given."""
+    """Applies requests to the store, the leases and the membership, in the order they are given.
 
-    def __init__(self, store: Store, membership: Membership) -> None:
+    ``notify(revision, changes)`` hears of every revision, once it is current. ``clock`` tells the lessor when
+    its leases expire; nothing that is stored depends on it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        membership: Membership,
+        lessor: Lessor,
+        *,
+        notify: Callable[[int, Sequence[bytes]], None],
+        clock: Callable[[], float],
+    ) -> None:
         self.alarms: Final = Alarms(store.table(b"alarm"))
         self._store: Final = store
+        self._lessor: Final = lessor
+        self._notify: Final = notify
+        self._clock: Final = clock
         self._membership: Final = membership
         self._operations: Final[dict[int, Callable[[bytes], tuple[int, bytes]]]] = {
             _RANGE: self._range,
@@ -75,6 +99,9 @@ class Applier:
             _DELETE_RANGE: self._delete_range,
             _TXN: self._txn,
             _COMPACTION: self._compaction,
+            _LEASE_GRANT: self._lease_grant,
+            _LEASE_REVOKE: self._lease_revoke,
+            _LEASE_CHECKPOINT: self._lease_checkpoint,
             _ALARM: self._alarm,
             _CLUSTER_VERSION_SET: self._cluster_version_set,
             _CLUSTER_MEMBER_ATTR_SET: self._cluster_member_attr_set,
@@ -97,17 +124,39 @@ class Applier:
             return Result(0, b"", error.forget())
         return Result(revision, response)
 
+    def _end(self, transaction: WriteTxn) -> None:
+        """Make a transaction's changes current, move keys between leases, and tell who watches."""
+        transaction.end()
+        changes = transaction.changes
+        if not changes:
+            return
+        if len(self._lessor):
+            for change in changes:
+                self._follow_lease(change)
+        self._notify(transaction.main, changes)
+
+    def _follow_lease(self, change: bytes) -> None:
+        if is_delete(change):
+            self._lessor.detach(key_of(change))
+            return
+        fields = parse(change)
+        if fields.lease:
+            self._lessor.attach(fields.key, fields.lease)
+        else:
+            self._lessor.detach(fields.key)
+
     def _put(self, body: bytes) -> tuple[int, bytes]:
         self.alarms.refuse_growth()
         request = PutRequest.FromString(body)
         if request.lease or request.ignore_value or request.ignore_lease:
-            kv.check_lease(request)  # outside a transaction it is looked at before the key, as in etcd
-            kv.check_put(self._store.read(), request)
+            # Outside a transaction the lease is looked at before the key, as in etcd.
+            kv.check_lease(request, self._lessor)
+            kv.check_put(self._store.read(), request, self._lessor)
         transaction = self._store.write()
         try:
             return kv.put(transaction, request)
         finally:
-            transaction.end()
+            self._end(transaction)
 
     def _delete_range(self, body: bytes) -> tuple[int, bytes]:
         self.alarms.refuse_corrupt()
@@ -115,14 +164,40 @@ class Applier:
         try:
             return kv.delete_range(transaction, DeleteRangeRequest.FromString(body))
         finally:
-            transaction.end()
+            self._end(transaction)
 
     def _txn(self, body: bytes) -> tuple[int, bytes]:
         opened = txn.OpenedTxn(TxnRequest.FromString(body))
         self.alarms.refuse_corrupt()
         if self.alarms.is_raised(NOSPACE) and opened.cost_bytes:
             raise errors.ERR_NO_SPACE
-        return txn.execute_write(self._store, opened)
+        branch = txn.check(self._store.read(), opened, self._lessor)
+        transaction = self._store.write()
+        try:
+            return txn.execute_write(transaction, branch)
+        finally:
+            self._end(transaction)
+
+    def _lease_grant(self, body: bytes) -> tuple[int, bytes]:
+        self.alarms.refuse_growth()
+        request = LeaseGrantRequest.FromString(body)
+        ttl = self._lessor.grant(request.ID, request.TTL, self._clock())
+        return self._store.revision, LeaseGrantResponse(ID=request.ID, TTL=ttl).SerializeToString()
+
+    def _lease_revoke(self, body: bytes) -> tuple[int, bytes]:
+        """End a lease; its keys go in one transaction, in their order."""
+        self.alarms.refuse_corrupt()
+        keys = self._lessor.revoke(LeaseRevokeRequest.FromString(body).ID)
+        transaction = self._store.write()
+        for key in keys:
+            transaction.delete_range_count(key)
+        self._end(transaction)
+        return self._store.revision, b""
+
+    def _lease_checkpoint(self, body: bytes) -> tuple[int, bytes]:
+        for checkpoint in LeaseCheckpointRequest.FromString(body).checkpoints:
+            self._lessor.checkpoint(checkpoint.ID, checkpoint.remaining_TTL, self._clock())
+        return self._store.revision, b""
 
     def _range(self, body: bytes) -> tuple[int, bytes]:
         self.alarms.refuse_corrupt()

@@ -4,7 +4,7 @@ Each takes the parsed request and a transaction and returns ``(revision, bytes)`
 response's header, and the response without its header. Source: etcd ``server/etcdserver/apply.go``.
 """
 
-from typing import Final
+from typing import Final, Protocol
 
 from kvorum import errors
 from kvorum.apply.range import Readable, value_of
@@ -18,7 +18,14 @@ _DELETED_TAG: Final = b"\x10"
 _PREV_KVS_TAG: Final = b"\x1a"
 
 
-def check_put(view: Readable, request: PutRequest) -> None:
+class Leases(Protocol):
+    """The leases that exist, by ID."""
+
+    def __contains__(self, lease_id: int, /) -> bool:
+        """Whether the lease exists."""
+
+
+def check_put(view: Readable, request: PutRequest, leases: Leases) -> None:
     """Refuse what ``put`` could not do.
 
     Raises:
@@ -26,16 +33,16 @@ def check_put(view: Readable, request: PutRequest) -> None:
     """
     if (request.ignore_value or request.ignore_lease) and view.get(request.key) is None:
         raise errors.ERR_KEY_NOT_FOUND
-    check_lease(request)
+    check_lease(request, leases)
 
 
-def check_lease(request: PutRequest) -> None:
-    """Refuse a lease that does not exist; none can, until leases are granted.
+def check_lease(request: PutRequest, leases: Leases) -> None:
+    """Refuse a lease that does not exist.
 
     Raises:
         EtcdError: ERR_LEASE_NOT_FOUND.
     """
-    if request.lease:
+    if request.lease and request.lease not in leases:
         raise errors.ERR_LEASE_NOT_FOUND
 
 

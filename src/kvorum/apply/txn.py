@@ -15,7 +15,7 @@ from kvorum.apply import range as ranges
 from kvorum.apply.alarms import cost_of_put
 from kvorum.apply.range import Readable
 from kvorum.mvcc.keyvalue import parse
-from kvorum.mvcc.store import Store, WriteTxn
+from kvorum.mvcc.store import WriteTxn
 from kvorum.proto.rpc_pb2 import Compare, RangeRequest, RequestOp, TxnRequest
 from kvorum.proto.wire import delimited, varint
 
@@ -127,24 +127,23 @@ class Branch:
         self.operations = operations
 
 
-def execute_write(store: Store, opened: OpenedTxn) -> tuple[int, bytes]:
-    """Run a transaction that may write, as one revision.
+def check(view: Readable, opened: OpenedTxn, leases: kv.Leases) -> Branch:
+    """Decide what runs, and refuse it if any of it cannot.
 
     Raises:
         EtcdError: a check failed (ERR_KEY_NOT_FOUND, ERR_LEASE_NOT_FOUND, ERR_COMPACTED, ERR_FUTURE_REV);
             nothing was written.
     """
-    view = store.read()
     branch = decide(view, opened)
-    _check_puts(view, branch)
+    _check_puts(view, branch, leases)
     _check_ranges(view, branch)
-    txn = store.write()
-    try:
-        body = _body(txn, branch)
-        revision = txn.revision
-    finally:
-        txn.end()
-    return revision, body
+    return branch
+
+
+def execute_write(txn: WriteTxn, branch: Branch) -> tuple[int, bytes]:
+    """Run what ``check`` has let pass at the same state of the store."""
+    body = _body(txn, branch)
+    return txn.revision, body
 
 
 def execute_read_only(view: Readable, opened: OpenedTxn, revision: int) -> tuple[int, bytes]:
@@ -181,13 +180,13 @@ def _holds(view: Readable, compare: Compare) -> bool:
     return all(holds(of_key(found), wanted) for found in kvs or (_ABSENT,))
 
 
-def _check_puts(view: Readable, branch: Branch) -> None:
+def _check_puts(view: Readable, branch: Branch, leases: kv.Leases) -> None:
     for kind, part in branch.operations:
         if kind == PUT:
             if part.lease or part.ignore_value or part.ignore_lease:
-                kv.check_put(view, part)
+                kv.check_put(view, part, leases)
         elif kind == TXN:
-            _check_puts(view, part)
+            _check_puts(view, part, leases)
 
 
 def _check_ranges(view: Readable, branch: Branch) -> None:

@@ -20,7 +20,7 @@ _REMOVED: Final = b"removed"
 @final
 @dataclass(frozen=True)
 class MemberInfo:
-    """A member: its ID, where peers reach it, and, once it has started, its name and where clients reach it."""
+    """A member: its ID and peer URLs, and, once it has started, its name and client URLs."""
 
     id: int
     peer_urls: tuple[str, ...]

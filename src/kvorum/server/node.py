@@ -6,6 +6,7 @@ same node runs on a real loop or a simulated one.
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar, final
@@ -14,10 +15,18 @@ from kvorum import failpoint, limits
 from kvorum.apply.alarms import NOSPACE, Alarms
 from kvorum.apply.applier import Applier, Result
 from kvorum.errors import ERR_COMPACTED, ERR_FUTURE_REV, ERR_STOPPED, EtcdError
+from kvorum.lease.lessor import Lessor
+from kvorum.lease.terms import minimum_ttl
 from kvorum.logging import Logger
 from kvorum.mvcc.hash import HashKvResult as HashKvResult
 from kvorum.mvcc.store import CompactedError, FutureRevisionError, ReadView, Store
-from kvorum.proto.rpc_pb2 import AlarmRequest, AlarmType
+from kvorum.proto.rpc_pb2 import (
+    AlarmRequest,
+    AlarmType,
+    LeaseCheckpoint,
+    LeaseCheckpointRequest,
+    LeaseRevokeRequest,
+)
 from kvorum.raft.codec import decode_conf_change, encode_conf_state
 from kvorum.raft.rawnode import RawNode
 from kvorum.raft.types import (
@@ -30,12 +39,14 @@ from kvorum.raft.types import (
     Entry,
 )
 from kvorum.server import requests
+from kvorum.server.header import Header
 from kvorum.server.ids import RequestIdGenerator, hex_id
 from kvorum.server.membership import Cluster, MemberInfo
 from kvorum.server.propose import Done, Proposals
 from kvorum.server.reads import Reads
 from kvorum.server.ready import ReadyLoop
 from kvorum.server.snapshots import Snapshots
+from kvorum.watch.hub import WatchHub
 
 R = TypeVar("R", covariant=True)
 
@@ -81,6 +92,12 @@ class NodeOptions:
     """0 is no limit."""
 
     @property
+    def minimum_lease_ttl_seconds(self) -> int:
+        """Shorter leases could end while a new leader is found (etcd ``server.go``: minTTL)."""
+        tick_ms = round(self.heartbeat_seconds * 1000)
+        return minimum_ttl(round(self.election_seconds * 1000) // tick_ms, tick_ms)
+
+    @property
     def request_timeout_seconds(self) -> float:
         """How long a proposal may wait: 5 s for the queue and the disk, twice an election for a lost leader
         (etcd ``config.ReqTimeout``).
@@ -123,7 +140,20 @@ class Node:
         self._timers: Final = timers
         self._log: Final = log
         self._options: Final = options
-        self._applier: Final = Applier(store, cluster)
+        self.lessor: Final = Lessor(store.table(b"lease"), minimum_ttl=options.minimum_lease_ttl_seconds)
+        self.lessor.reattach(store.restored_leases)
+        store.restored_leases.clear()
+        self.header: Final = Header(cluster.id, member_id)
+        self.watch_hub: Final = WatchHub(
+            store,
+            store.revision,
+            lambda revision: self.header.encode(revision, self.term),
+            random.random,
+            max_response_bytes=options.max_request_bytes,
+        )
+        self._applier: Final = Applier(
+            store, cluster, self.lessor, notify=self.watch_hub.notify, clock=timers.time
+        )
         timeout = options.request_timeout_seconds
         self.proposals: Final = Proposals(
             ids, loop.kick, timeout_seconds=timeout, max_request_bytes=options.max_request_bytes
@@ -270,6 +300,8 @@ class Node:
         self.leader = leader
         self.leader_changes_total += 1
         self.reads.leader_changed()
+        if not self.is_leader:
+            self.lessor.demote()
         if leader:
             self._loop.kick()  # what waited for a leader goes to it
             waiters, self._leader_waiters = self._leader_waiters, []
@@ -295,7 +327,9 @@ class Node:
             store.consistent_index, store.term = entry.index, entry.term
             if entry.type != ENTRY_NORMAL:
                 self._apply_conf_change(entry)
-            elif entry.data:
+            elif not entry.data:
+                self._begin_term()
+            else:
                 request_id, number, body = requests.decode(entry.data)
                 proposals.applied(request_id, applier.apply(number, body))
         self._raft.applied_to(self.applied_index)
@@ -306,6 +340,11 @@ class Node:
         self._snapshots.after_apply(self.applied_index)
         if failpoint.enabled:
             failpoint.hit("apply_after")
+
+    def _begin_term(self) -> None:
+        """A new leader's empty entry: all before it is applied, so leases can be timed from here on."""
+        if self.is_leader:
+            self.lessor.promote(self._options.election_seconds, self._timers.time())
 
     def _apply_conf_change(self, entry: Entry) -> None:
         """A membership change: names and addresses to the cluster, votes to Raft."""
@@ -365,6 +404,7 @@ class Node:
         self._raft.tick()
         if not self.leader and self._snapshots.is_alone():
             self._raft.campaign()  # nobody else can lead, so there is no election timeout to wait for
+        self._tend_leases(now)
         self.proposals.expire(now)
         self.reads.expire(now)
         self._watch_disk()
@@ -384,6 +424,17 @@ class Node:
                 "waiting for a slow fdatasync of the log; nothing can be written meanwhile",
                 {"waited": f"{stalled_seconds:.3f}s", "expected-duration": f"{limits.SLOW_FSYNC_SECONDS:g}s"},
             )
+
+    def _tend_leases(self, now: float) -> None:
+        """Propose what the primary lessor finds due: revocations, and checkpoints of long leases."""
+        for lease_id in self.lessor.expired(now):
+            request = LeaseRevokeRequest(ID=lease_id)
+            self.propose(requests.LEASE_REVOKE, request.SerializeToString(), _ignore)
+        due = self.lessor.due_checkpoints(now)
+        if due:
+            checkpoints = [LeaseCheckpoint(ID=lease_id, remaining_TTL=left) for lease_id, left in due]
+            entry = LeaseCheckpointRequest(checkpoints=checkpoints)
+            self.propose(requests.LEASE_CHECKPOINT, entry.SerializeToString(), _ignore)
 
     def stop(self) -> None:
         """Answer everyone who waits with "server stopped" and apply nothing more; the caller closes the

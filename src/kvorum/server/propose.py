@@ -89,7 +89,7 @@ class Proposals:
         return queue
 
     def put_back(self, batch: list[bytes]) -> None:
-        """Return a batch that Raft would not take now (no leader); it is offered again, ahead of newer ones."""
+        """Return a batch that Raft would not take now (no leader); it goes first the next time."""
         self._queue = batch + self._queue
 
     def applied(self, request_id: bytes, result: Result) -> None:

@@ -15,7 +15,10 @@ PUT: Final = 4
 DELETE_RANGE: Final = 5
 TXN: Final = 6
 COMPACTION: Final = 7
+LEASE_GRANT: Final = 8
+LEASE_REVOKE: Final = 9
 ALARM: Final = 10
+LEASE_CHECKPOINT: Final = 11
 CLUSTER_VERSION_SET: Final = 1300
 CLUSTER_MEMBER_ATTR_SET: Final = 1301
 
@@ -27,7 +30,10 @@ _TAGS: Final = {
         DELETE_RANGE,
         TXN,
         COMPACTION,
+        LEASE_GRANT,
+        LEASE_REVOKE,
         ALARM,
+        LEASE_CHECKPOINT,
         CLUSTER_VERSION_SET,
         CLUSTER_MEMBER_ATTR_SET,
     )

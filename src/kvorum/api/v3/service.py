@@ -5,7 +5,6 @@ from typing import Final, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from kvorum import errors
-from kvorum.api.v3.header import Header
 from kvorum.apply.applier import Result
 from kvorum.rpc.grpc import UnaryCall, unreadable_message
 from kvorum.server.node import Node
@@ -18,7 +17,7 @@ class Service:
 
     def __init__(self, node: Node) -> None:
         self.node: Final = node
-        self.header: Final = Header(node.cluster.id, node.member_id)
+        self.header: Final = node.header
 
     def reply(self, call: UnaryCall, revision: int, body: bytes) -> None:
         """Answer with a header at ``revision`` and the response's other fields."""
