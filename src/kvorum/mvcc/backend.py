@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
+from os import path as paths
 from threading import Lock
 from typing import TYPE_CHECKING, Final, final
 
@@ -44,6 +45,7 @@ from kvorum.limits import (
     MAX_COMMIT_INTERVAL_SECONDS,
     MAX_COMMIT_OPERATIONS_FACTOR,
 )
+from kvorum.mvcc.whole import missing_from
 
 if TYPE_CHECKING:
     from lmdb import _Database
@@ -172,6 +174,16 @@ class Table:
         return int(self._backend.txn.stat(self._db)["entries"])
 
 
+def _refuse_cut(path: str) -> None:
+    """Raises BackendError for a file that lacks its end."""
+    missing = missing_from(path) if paths.exists(path) else None
+    if missing is not None:
+        raise BackendError(
+            f"the database {path} was cut short: {missing}; restore the member's directory as a whole, or from"
+            " a snapshot"
+        )
+
+
 @final
 class Backend:
     """The environment, its open write transaction, its tables.
@@ -241,6 +253,7 @@ class Backend:
         self._waiting_saves = 0.0
         self.pending = self.pending_bytes = self.size = 0
         self._last_commit_at = clock()
+        _refuse_cut(path)
         try:
             self._env = lmdb.open(
                 path, map_size=map_bytes, subdir=False, max_dbs=MAX_BACKEND_TABLES, mode=0o600

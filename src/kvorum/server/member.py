@@ -6,6 +6,7 @@ without signals and exit codes, for embedding. Log messages are etcd's: scripts 
 """
 
 import asyncio
+import faulthandler
 import os
 import signal
 import sys
@@ -363,6 +364,7 @@ def run(config: Config, log: Logger) -> int:
         factory: Callable[[], asyncio.AbstractEventLoop] | None = uvloop.new_event_loop
     except ImportError:  # not on this platform: asyncio's own loop serves as well, only slower
         factory = None
+    faulthandler.enable()  # a page of the database that cannot be read ends the process, but not in silence
     sys.setswitchinterval(limits.SWITCH_INTERVAL_SECONDS)
     with asyncio.Runner(loop_factory=factory) as runner:
         code, received = runner.run(_run(config, log))
