@@ -179,8 +179,8 @@ def _refuse_cut(path: str) -> None:
     missing = missing_from(path) if paths.exists(path) else None
     if missing is not None:
         raise BackendError(
-            f"the database {path} was cut short: {missing}; restore the member's directory as a whole, or from"
-            " a snapshot"
+            f"the database {path} was cut short: {missing}; restore the member's directory as a whole, or"
+            " from a snapshot"
         )
 
 
