@@ -130,14 +130,10 @@ class Member:
         http, grpc = self._servers()
         self._listener = Listener(log, http1=http, http2=grpc, reuse_port=config.socket_reuse_port)
         bound = self._listener.bind(config.listen_client_urls)
-        if config.listen_metrics_urls:
-            self._metrics_listener = Listener(
-                log, http1=http, http2=grpc, reuse_port=config.socket_reuse_port
-            )
-            self._metrics_listener.bind(config.listen_metrics_urls)
+        metrics_http = self._bind_metrics_urls()
         self._say_what_starts()
         self._open()
-        self._serve(http, grpc)
+        self._serve(http, grpc, metrics_http)
         await self._join()
         log.info("ready to serve client requests")
         for url in bound:
@@ -159,6 +155,19 @@ class Member:
             )
         )
         return HttpServer(self.log, gate=AccessGate(config.cors, config.host_whitelist)), grpc
+
+    def _bind_metrics_urls(self) -> HttpServer:
+        """Bind ``--listen-metrics-urls``; returns what answers there, which is none of the clients' services:
+        who may scrape figures may not for that read keys.
+        """
+        config = self.config
+        http = HttpServer(self.log, gate=AccessGate(config.cors, config.host_whitelist))
+        if config.listen_metrics_urls:
+            self._metrics_listener = Listener(
+                self.log, http1=http, http2=GrpcServer(GrpcOptions()), reuse_port=config.socket_reuse_port
+            )
+            self._metrics_listener.bind(config.listen_metrics_urls)
+        return http
 
     def _say_what_starts(self) -> None:
         config = self.config
@@ -246,7 +255,7 @@ class Member:
         begun.raft.campaign()
         self.node.start()
 
-    def _serve(self, http: HttpServer, grpc: GrpcServer) -> None:
+    def _serve(self, http: HttpServer, grpc: GrpcServer, metrics_http: HttpServer) -> None:
         """Put every service into the method tables."""
         node, config = self.node, self.config
         KvService(node, max_txn_ops=config.max_txn_ops, max_request_bytes=config.max_request_bytes).register(
@@ -257,11 +266,12 @@ class Member:
         self._health.install(grpc)
         ReflectionService(grpc).install()
         health = HealthHandlers(NodeHealth(node, float(config.request_timeout.seconds)), self.log)
-        health.install(http)
         install_version(http, ETCD_VERSION, lambda: node.cluster.version or "")
         assert self._begun is not None, "opened before"
         metrics = bind_metrics(node, self._begun, grpc.observer, health, quota_bytes=config.quota_bytes)
-        install_metrics(http, metrics.render)
+        for server in (http, metrics_http):
+            health.install(server)
+            install_metrics(server, metrics.render)
 
     async def _join(self) -> None:
         """Publish this member's name and client URLs, and the cluster's version if it has none."""
@@ -337,11 +347,8 @@ class Member:
     async def stop(self, grace_seconds: float = limits.SHUTDOWN_GRACE_SECONDS) -> None:
         """Let calls end, then close everything; what was acknowledged is on disk before and after."""
         self._health.shutdown()
-        for listener in (self._listener, self._metrics_listener):
-            if listener is not None:
-                listener.stop_accepting()
-        if self._listener is not None:
-            await self._listener.shutdown(grace_seconds)
+        listeners = [one for one in (self._listener, self._metrics_listener) if one is not None]
+        await asyncio.gather(*(listener.shutdown(grace_seconds) for listener in listeners))
         if self._begun is None or self._writer is None:
             return
         self.node.stop()
@@ -418,7 +425,9 @@ def _failed_to_start(log: Logger, error: BaseException | None) -> int:
     if not isinstance(error, START_ERRORS):
         assert error is not None
         raise error
-    log.fatal("discovery failed" if isinstance(error, ConfigError) else "failed to start etcd", error=error)
+    # etcd's words for a configuration that cannot be had, whether or not anything was to be discovered
+    is_configuration = isinstance(error, (ConfigError, ListenError))
+    log.fatal("discovery failed" if is_configuration else "failed to start etcd", error=error)
     return 1
 
 
