@@ -137,8 +137,7 @@ class Member:
         await self._join()
         log.info("ready to serve client requests")
         for url in bound:
-            address = url.address if url.is_unix else f"{url.host}:{url.port}"
-            log.info("serving client traffic insecurely; this is strongly discouraged!", address=address)
+            log.info("serving client traffic insecurely; this is strongly discouraged!", address=url.address)
         self._listener.start()
         if self._metrics_listener is not None:
             self._metrics_listener.start()
