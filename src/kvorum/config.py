@@ -119,6 +119,7 @@ class Config:
     log_format: str
     enable_log_rotation: bool
     log_rotation_config_json: str
+    watch_progress_notify_interval: Duration
     warning_apply_duration: Duration
     warning_unary_request_duration: Duration
     unsafe_no_fsync: bool

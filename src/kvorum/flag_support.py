@@ -15,7 +15,6 @@ _AUTH: Final = "authentication is not there yet"
 _TRACING: Final = "tracing is not there yet"
 _PROXY: Final = "etcd's v2 proxy is not there yet"
 _COMPARE: Final = "comparing members is not there yet"
-_LEASES: Final = "leases are not there yet"
 _SLOW: Final = "slow requests are not logged yet"
 
 NOT_THERE_YET: Final[Mapping[str, str]] = {
@@ -73,12 +72,9 @@ NOT_THERE_YET: Final[Mapping[str, str]] = {
     "corrupt-check-time": _COMPARE,
     "experimental-initial-corrupt-check": _COMPARE,
     "experimental-compact-hash-check-enabled": _COMPARE,
-    "watch-progress-notify-interval": "watches are not there yet",
     "bootstrap-defrag-threshold-megabytes": "defragmentation is not there yet",
     "force-new-cluster": "forcing a new cluster is not there yet",
     "experimental-enable-v2v3": "v2 served from v3 keys is not there yet",
-    "experimental-enable-lease-checkpoint": _LEASES,
-    "experimental-enable-lease-checkpoint-persist": _LEASES,
     "proxy": _PROXY,
     "log-package-levels": "etcd 3.5 removed it with its former logger; use --log-level",
     "experimental-gRPC-addr": "gRPC is served on --listen-client-urls",
@@ -92,6 +88,8 @@ _NO_PROXY: Final = "means nothing without --proxy"
 _NO_TRACING: Final = "means nothing without tracing"
 
 HARMLESS: Final[Mapping[str, str]] = {
+    "experimental-enable-lease-checkpoint": "the remaining TTLs of leases are always replicated",
+    "experimental-enable-lease-checkpoint-persist": "replicated TTLs are always kept, too",
     "initial-election-tick-advance": "a single member is its own majority and is elected at once",
     "listen-peer-urls": _NO_PEERS,
     "socket-reuse-address": "listeners always have SO_REUSEADDR, as Go's do",

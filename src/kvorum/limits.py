@@ -27,6 +27,8 @@ JOURNAL_DATAGRAM_BYTES: Final = 128 * 1024
 """Longest line sent to the systemd journal; a datagram socket refuses more than its send buffer."""
 
 # --- server ---------------------------------------------------------------------------------------------
+MAX_QUEUED_PROPOSAL_BYTES: Final = 256 * 1024 * 1024
+"""Proposals that wait for a leader, or for the disk, before new ones get "too many requests"."""
 LONE_MEMBER_LOG_ENTRIES: Final = 64
 """Applied entries a member without others keeps in memory before it drops them; nobody will ask for them."""
 COMPACTION_SLICE_SECONDS: Final = 0.003
@@ -251,6 +253,10 @@ WATCH_CATCH_UP_BYTES: Final = 1024 * 1024
 WATCH_RESPONSE_BYTES: Final = MAX_REQUEST_BYTES + GRPC_OVERHEAD_BYTES
 """Responses of watches with ``fragment`` are cut to less than this (etcd ``v3rpc/watch.go``:
 maxRequestBytes)."""
+WATCH_WRITES_PER_TURN: Final = 4000
+"""Responses handed to connections in one turn of the loop, some 10 ms, before others are served."""
+WATCH_REQUESTS_PER_TURN: Final = 500
+"""Requests of one stream handled in a row, some 10 ms, before others are served (etcd: a goroutine each)."""
 WATCH_PROGRESS_INTERVAL_SECONDS: Final = 600.0
 """``--experimental-watch-progress-notify-interval``: progress notifications of watches without events."""
 MIN_WATCH_PROGRESS_INTERVAL_SECONDS: Final = 0.1
@@ -279,3 +285,19 @@ LEASE_CHECKPOINT_INTERVAL_SECONDS: Final = 300.0
 """How often a lease's remaining TTL enters the log (etcd: defaultLeaseCheckpointInterval)."""
 MAX_LEASE_CHECKPOINTS_PER_ENTRY: Final = 1000
 """Checkpoints in one log entry (etcd: maxLeaseCheckpointBatchSize)."""
+LEASE_PRIMARY_RETRY_SECONDS: Final = 0.05
+"""How often a request that needs the leader's lessor looks for it (etcd ``v3_server.go``: LeaseRenew)."""
+KEEPALIVES_PER_TURN: Final = 1000
+"""Keepalives of one stream answered in a row, some 10 ms, before others are served."""
+MAX_NO_LEADER_ELECTIONS: Final = 3
+"""Election timeouts without a leader after which streams that asked for one end (etcd: maxNoLeaderCnt)."""
+
+# --- lock and election ----------------------------------------------------------------------------------
+MAX_WAITING_CALLS: Final = 20_000
+"""Lock calls, campaigns and observers of elections that wait, some 5 KiB each with their task (etcd: no bound,
+three goroutines each)."""
+MAX_WAITING_CALLS_PER_CONNECTION: Final = 10_000
+"""Of these, from one connection: no client keeps all others from waiting (etcd: no bound)."""
+ELECTION_OBSERVER_QUEUE_BYTES: Final = 4 * 1024 * 1024
+"""Values of leaders that wait for an observer who does not read; beyond it those in between are dropped (etcd:
+no bound)."""

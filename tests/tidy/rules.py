@@ -40,7 +40,10 @@ ROOMS: Final = {
         "mvcc", "lease", "auth", "v2store",
     ),
     "peer": _room("carries Raft's messages and snapshots between members", "raft", "snapshot", "rpc"),
-    "api": _room("talks to the member, never to storage or the log", "rpc", "server", "apply"),
+    "api": _room(
+        "talks to the member, never to storage or the log; the watch hub's queues are its to write out",
+        "rpc", "server", "apply", "watch",
+    ),
     "server": _room(
         "the Ready loop and the assembly: every room below it, and the shells it starts",
         "raft", "wal", "snapshot", "peer", "apply", "mvcc", "watch", "lease", "auth", "v2store",

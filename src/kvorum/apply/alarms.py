@@ -77,6 +77,8 @@ class Alarms:
 
 KEY_OVERHEAD_BYTES: Final = 256
 """What a key costs besides its bytes (etcd ``quota.go``: kvOverhead)."""
+LEASE_COST_BYTES: Final = 64
+"""What a lease may add to the backend (etcd ``quota.go``: leaseOverhead)."""
 
 
 def cost_of_put(key: bytes, value: bytes) -> int:

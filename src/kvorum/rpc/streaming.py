@@ -44,6 +44,7 @@ class StreamCall(Stream):
         "_ended",
         "_flaw",
         "_messages",
+        "_on_writable",
         "_reader",
         "_started",
         "_writers",
@@ -70,6 +71,7 @@ class StreamCall(Stream):
         self._done = False
         self._reader: asyncio.Future[None] | None = None
         self._writers: list[asyncio.Future[None]] = []
+        self._on_writable: Callable[[], None] | None = None
 
     @property
     def method(self) -> str:
@@ -147,6 +149,15 @@ class StreamCall(Stream):
         self.connection.writers[self] = None
         await waiter
 
+    def when_writable(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called once, when ``write_nowait`` is worth another try or the call has ended.
+
+        For writers without a task; there is one at a time. It is not called before this returns.
+        """
+        assert self._on_writable is None, "two who wait to write to one stream"
+        self._on_writable = callback
+        self.connection.writers[self] = None
+
     def send_headers(self) -> None:
         """Send the response headers before the first message, for clients that wait for them."""
         if self.phase == RUNNING and not self._started:
@@ -159,6 +170,12 @@ class StreamCall(Stream):
         """End the call with a status other than OK."""
         if self.phase == RUNNING:
             self.finish(code, message)
+
+    def close(self, code: int, message: str) -> None:
+        """End the call from outside its handler, with a status; the handler's task is cancelled."""
+        if self.phase == RUNNING:
+            self.finish(code, message)
+            self._wind_up()
 
     # -- from the engine -----------------------------------------------------------------------------------
 
@@ -197,6 +214,16 @@ class StreamCall(Stream):
         for writer in writers:
             if not writer.done():
                 writer.set_result(None)
+        callback, self._on_writable = self._on_writable, None
+        if callback is not None:
+            self._call(callback)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:
+            self.connection.broke(self, error)
+            self.fail(INTERNAL, "internal error")
 
     def aborted(self, code: int) -> None:
         """Reset by the client, an error, or the connection's end."""

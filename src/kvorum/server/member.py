@@ -20,9 +20,8 @@ from kvorum import ETCD_VERSION, limits
 from kvorum.api.http.gate import AccessGate
 from kvorum.api.http.health import HealthHandlers
 from kvorum.api.http.pages import install_metrics, install_version
-from kvorum.api.v3.cluster import ClusterService
-from kvorum.api.v3.kv import KvService
-from kvorum.api.v3.maintenance import MaintenanceService
+from kvorum.api.v3.services import install_services
+from kvorum.api.v3.standing import StandingStreams
 from kvorum.apply.applier import Result
 from kvorum.config import Config, ConfigError
 from kvorum.flags import FlagError
@@ -113,6 +112,7 @@ class Member:
         self._listener: Listener | None = None
         self._metrics_listener: Listener | None = None
         self._health: Final = HealthService()
+        self._standing: StandingStreams | None = None
         self._ready: ReadyLoop
         self.node: Node
 
@@ -242,6 +242,7 @@ class Member:
                 max_request_bytes=config.max_request_bytes,
                 quota_bytes=config.quota_bytes,
                 compaction_sleep_seconds=config.compaction_sleep_interval.seconds,
+                watch_progress_seconds=config.watch_progress_notify_interval.seconds,
             ),
         )
         self.log.info(
@@ -257,11 +258,9 @@ class Member:
     def _serve(self, http: HttpServer, grpc: GrpcServer, metrics_http: HttpServer) -> None:
         """Put every service into the method tables."""
         node, config = self.node, self.config
-        KvService(node, max_txn_ops=config.max_txn_ops, max_request_bytes=config.max_request_bytes).register(
-            grpc
+        self._standing = install_services(
+            grpc, node, max_txn_ops=config.max_txn_ops, max_request_bytes=config.max_request_bytes
         )
-        MaintenanceService(node).register(grpc)
-        ClusterService(node).register(grpc)
         self._health.install(grpc)
         ReflectionService(grpc).install()
         health = HealthHandlers(NodeHealth(node, float(config.request_timeout.seconds)), self.log)
@@ -346,6 +345,8 @@ class Member:
     async def stop(self, grace_seconds: float = limits.SHUTDOWN_GRACE_SECONDS) -> None:
         """Let calls end, then close everything; what was acknowledged is on disk before and after."""
         self._health.shutdown()
+        if self._standing is not None:
+            self._standing.stop()
         listeners = [one for one in (self._listener, self._metrics_listener) if one is not None]
         await asyncio.gather(*(listener.shutdown(grace_seconds) for listener in listeners))
         if self._begun is None or self._writer is None:

@@ -20,13 +20,7 @@ from kvorum.lease.terms import minimum_ttl
 from kvorum.logging import Logger
 from kvorum.mvcc.hash import HashKvResult as HashKvResult
 from kvorum.mvcc.store import CompactedError, FutureRevisionError, ReadView, Store
-from kvorum.proto.rpc_pb2 import (
-    AlarmRequest,
-    AlarmType,
-    LeaseCheckpoint,
-    LeaseCheckpointRequest,
-    LeaseRevokeRequest,
-)
+from kvorum.proto.rpc_pb2 import AlarmRequest, AlarmType
 from kvorum.raft.codec import decode_conf_change, encode_conf_state
 from kvorum.raft.rawnode import RawNode
 from kvorum.raft.types import (
@@ -41,11 +35,15 @@ from kvorum.raft.types import (
 from kvorum.server import requests
 from kvorum.server.header import Header
 from kvorum.server.ids import RequestIdGenerator, hex_id
+from kvorum.server.leases import Leases
 from kvorum.server.membership import Cluster, MemberInfo
+from kvorum.server.observers import Observers
 from kvorum.server.propose import Done, Proposals
 from kvorum.server.reads import Reads
 from kvorum.server.ready import ReadyLoop
 from kvorum.server.snapshots import Snapshots
+from kvorum.server.timers import Timers
+from kvorum.server.watches import Watches
 from kvorum.watch.hub import WatchHub
 
 R = TypeVar("R", covariant=True)
@@ -65,16 +63,6 @@ class SlicedJob(Protocol[R]):
         """Let the store go."""
 
 
-class Timers(Protocol):
-    """The clock and the callbacks of a loop (asyncio's, or a simulation's)."""
-
-    def time(self) -> float:
-        """Seconds, monotonic."""
-
-    def call_later(self, delay: float, callback: Callable[[], None]) -> object:
-        """Call ``callback`` after ``delay`` seconds."""
-
-
 def _ignore(_result: Result) -> None:
     """For proposals that nobody waits for."""
 
@@ -88,6 +76,7 @@ class NodeOptions:
     election_seconds: float = 1.0
     max_request_bytes: int = limits.MAX_REQUEST_BYTES
     compaction_sleep_seconds: float = 0.01
+    watch_progress_seconds: float = limits.WATCH_PROGRESS_INTERVAL_SECONDS
     quota_bytes: int = 0
     """0 is no limit."""
 
@@ -137,7 +126,7 @@ class Node:
         self._raft: Final = raft
         self._loop: Final = loop
         self._snapshots: Final = snapshots
-        self._timers: Final = timers
+        self.timers: Final = timers
         self._log: Final = log
         self._options: Final = options
         self.lessor: Final = Lessor(store.table(b"lease"), minimum_ttl=options.minimum_lease_ttl_seconds)
@@ -149,16 +138,20 @@ class Node:
             store.revision,
             lambda revision: self.header.encode(revision, self.term),
             random.random,
-            max_response_bytes=options.max_request_bytes,
+            max_response_bytes=options.max_request_bytes + limits.GRPC_OVERHEAD_BYTES,
+            progress_interval_seconds=options.watch_progress_seconds,
         )
+        self._watches: Final = Watches(self.watch_hub, timers, loop.guard)
+        self.observers: Final = Observers()
         self._applier: Final = Applier(
-            store, cluster, self.lessor, notify=self.watch_hub.notify, clock=timers.time
+            store, cluster, self.lessor, notify=self._changed, clock=timers.time
         )
         timeout = options.request_timeout_seconds
         self.proposals: Final = Proposals(
             ids, loop.kick, timeout_seconds=timeout, max_request_bytes=options.max_request_bytes
         )
         self.reads: Final = Reads(ids, loop.kick, timeout_seconds=timeout)
+        self.leases: Final = Leases(self.lessor, self, timers, ids.next, timeout)
         self._compaction_waiters: list[Callable[[], None]] = []
         self._compacting = False
         self._stopped = False
@@ -172,6 +165,11 @@ class Node:
     def revision(self) -> int:
         """The store's revision: that of the last applied write."""
         return self.store.revision
+
+    @property
+    def election_seconds(self) -> float:
+        """The election timeout."""
+        return self._options.election_seconds
 
     def view(self) -> ReadView:
         """The store as it stands now, for reads that may run; good until the next entry is applied."""
@@ -234,6 +232,10 @@ class Node:
             raise ERR_STOPPED
         self.proposals.propose(number, body, done, self._raft.commit - self.applied_index)
 
+    def guard(self, work: Callable[[], None]) -> None:
+        """Do a part of the member's work; whatever it raises ends the member."""
+        self._loop.guard(work)
+
     def when_compacted(self, callback: Callable[[], None]) -> None:
         """Call back once the compaction under way has removed its revisions, and that is durable."""
         if self._compacting:
@@ -287,7 +289,7 @@ class Node:
                 job.close()
                 done(result)
             else:
-                self._timers.call_later(0, lambda: self._loop.guard(step))
+                self.timers.call_later(0, lambda: self._loop.guard(step))
 
         step()
 
@@ -333,18 +335,24 @@ class Node:
                 request_id, number, body = requests.decode(entry.data)
                 proposals.applied(request_id, applier.apply(number, body))
         self._raft.applied_to(self.applied_index)
-        store.commit_if_due(self._timers.time())
+        store.commit_if_due(self.timers.time())
         if store.compacting and not self._compacting:
             self._compacting = True
-            self._timers.call_later(0, lambda: self._loop.guard(self._compact))
+            self.timers.call_later(0, lambda: self._loop.guard(self._compact))
         self._snapshots.after_apply(self.applied_index)
         if failpoint.enabled:
             failpoint.hit("apply_after")
 
+    def _changed(self, revision: int, changes: Sequence[bytes]) -> None:
+        """A transaction has made a revision: tell who watches, outside and inside."""
+        self.watch_hub.notify(revision, changes)
+        if self.observers.size:
+            self.observers.notify(changes)
+
     def _begin_term(self) -> None:
         """A new leader's empty entry: all before it is applied, so leases can be timed from here on."""
         if self.is_leader:
-            self.lessor.promote(self._options.election_seconds, self._timers.time())
+            self.lessor.promote(self._options.election_seconds, self.timers.time())
 
     def _apply_conf_change(self, entry: Entry) -> None:
         """A membership change: names and addresses to the cluster, votes to Raft."""
@@ -377,9 +385,9 @@ class Node:
         """One slice of removing compacted revisions; the loop serves others between two of them."""
         if self._stopped:
             return
-        if not self.store.compaction_step(limits.COMPACTION_SLICE_SECONDS, self._timers.time):
+        if not self.store.compaction_step(limits.COMPACTION_SLICE_SECONDS, self.timers.time):
             pause = self._options.compaction_sleep_seconds
-            self._timers.call_later(pause, lambda: self._loop.guard(self._compact))
+            self.timers.call_later(pause, lambda: self._loop.guard(self._compact))
             return
         self._compacting = False
         self.store.commit()  # what was answered as gone must not come back after a crash
@@ -391,20 +399,21 @@ class Node:
 
     def start(self) -> None:
         """Begin to tick."""
-        self._timers.call_later(self._options.heartbeat_seconds, self._tick)
+        self.timers.call_later(self._options.heartbeat_seconds, self._tick)
         self._loop.kick()
 
     def _tick(self) -> None:
         if not self._stopped:
             self._loop.guard(self._on_tick)
-            self._timers.call_later(self._options.heartbeat_seconds, self._tick)
+            self.timers.call_later(self._options.heartbeat_seconds, self._tick)
 
     def _on_tick(self) -> None:
-        now = self._timers.time()
+        now = self.timers.time()
         self._raft.tick()
         if not self.leader and self._snapshots.is_alone():
             self._raft.campaign()  # nobody else can lead, so there is no election timeout to wait for
-        self._tend_leases(now)
+        self.leases.tend(now)
+        self._watches.tick(now)
         self.proposals.expire(now)
         self.reads.expire(now)
         self._watch_disk()
@@ -425,17 +434,6 @@ class Node:
                 {"waited": f"{stalled_seconds:.3f}s", "expected-duration": f"{limits.SLOW_FSYNC_SECONDS:g}s"},
             )
 
-    def _tend_leases(self, now: float) -> None:
-        """Propose what the primary lessor finds due: revocations, and checkpoints of long leases."""
-        for lease_id in self.lessor.expired(now):
-            request = LeaseRevokeRequest(ID=lease_id)
-            self.propose(requests.LEASE_REVOKE, request.SerializeToString(), _ignore)
-        due = self.lessor.due_checkpoints(now)
-        if due:
-            checkpoints = [LeaseCheckpoint(ID=lease_id, remaining_TTL=left) for lease_id, left in due]
-            entry = LeaseCheckpointRequest(checkpoints=checkpoints)
-            self.propose(requests.LEASE_CHECKPOINT, entry.SerializeToString(), _ignore)
-
     def stop(self) -> None:
         """Answer everyone who waits with "server stopped" and apply nothing more; the caller closes the
         files.
@@ -443,5 +441,6 @@ class Node:
         if self._stopped:
             return
         self._stopped = True
+        self._watches.stop()
         self.proposals.fail_all(ERR_STOPPED)
         self.reads.fail_all(ERR_STOPPED)

@@ -1,0 +1,139 @@
+"""The Lease service. Grants and revocations are proposed; renewals are the leader's own, without the log.
+
+Source: etcd ``server/etcdserver/api/v3rpc/lease.go``, ``quota.go``, ``server/etcdserver/v3_server.go``.
+"""
+
+import asyncio
+from functools import partial
+from typing import Final, final
+
+from kvorum import errors, limits
+from kvorum.api.v3.service import Service, parse
+from kvorum.api.v3.standing import StandingStreams
+from kvorum.apply.alarms import LEASE_COST_BYTES
+from kvorum.errors import EtcdError
+from kvorum.proto.rpc_pb2 import (
+    LeaseGrantRequest,
+    LeaseKeepAliveRequest,
+    LeaseLeasesRequest,
+    LeaseRevokeRequest,
+    LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse,
+)
+from kvorum.proto.wire import delimited, varint
+from kvorum.rpc.grpc import GrpcServer, StreamCall, UnaryCall
+from kvorum.server import requests
+from kvorum.server.node import Node
+
+NOT_THERE: Final = -1
+"""TimeToLive's TTL of a lease that does not exist."""
+
+# LeaseKeepAliveResponse: ID = 2, TTL = 3. LeaseLeasesResponse: leases = 2; LeaseStatus: ID = 1.
+_ID_TAG: Final = b"\x10"
+_TTL_TAG: Final = b"\x18"
+_LEASES_TAG: Final = b"\x12"
+_STATUS_ID_TAG: Final = b"\x08"
+
+
+@final
+class LeaseService(Service):
+    """LeaseGrant, LeaseRevoke, LeaseKeepAlive, LeaseTimeToLive, LeaseLeases."""
+
+    def __init__(self, node: Node, standing: StandingStreams) -> None:
+        super().__init__(node)
+        self._leases: Final = node.leases
+        self._standing: Final = standing
+
+    def register(self, server: GrpcServer) -> None:
+        """Put the service's methods into the server's table."""
+        server.unary("/etcdserverpb.Lease/LeaseGrant", self.grant)
+        server.unary("/etcdserverpb.Lease/LeaseRevoke", self.revoke)
+        server.stream("/etcdserverpb.Lease/LeaseKeepAlive", self.keep_alive)
+        server.unary("/etcdserverpb.Lease/LeaseTimeToLive", self.time_to_live)
+        server.unary("/etcdserverpb.Lease/LeaseLeases", self.leases)
+
+    def grant(self, call: UnaryCall, body: bytes) -> None:
+        """Make a lease, with an id of ours if the request gives none."""
+        request = parse(LeaseGrantRequest, body)
+        if not self.node.has_room_for(LEASE_COST_BYTES):
+            call.fail(errors.ERR_NO_SPACE.code, errors.ERR_NO_SPACE.message)
+            return
+        if not request.ID:
+            request.ID = self._leases.choose_id()
+            body = request.SerializeToString()
+        self.node.propose(requests.LEASE_GRANT, body, partial(self.answer, call))
+
+    def revoke(self, call: UnaryCall, body: bytes) -> None:
+        """End a lease and delete its keys."""
+        parse(LeaseRevokeRequest, body)
+        self.node.propose(requests.LEASE_REVOKE, body, partial(self.answer, call))
+
+    # --- keepalives ---------------------------------------------------------------------------------------
+
+    async def keep_alive(self, call: StreamCall) -> None:
+        """Renew lease after lease, in the order they are asked for.
+
+        What the client sent together is answered together, without giving up the loop in between.
+
+        Raises:
+            EtcdError: ERR_NO_LEADER, ERR_TIMEOUT, ERR_STOPPED; a message is no request.
+        """
+        with self._standing.entered(call):
+            answered = 0
+            while (body := await call.read()) is not None:
+                lease_id = parse(LeaseKeepAliveRequest, body).ID
+                # Made before the renewal: its revision must not be one at which the lease was gone already.
+                header = self.header.encode(self.node.revision, self.node.term)
+                ttl = self._leases.renew_at_once(lease_id)
+                if ttl is None:
+                    ttl = await self._leases.renew(lease_id)
+                answer = _keep_alive_response(header, lease_id, ttl)
+                if not call.write_nowait(answer):
+                    await call.write(answer)
+                answered += 1
+                if answered % limits.KEEPALIVES_PER_TURN == 0:
+                    await asyncio.sleep(0)
+
+    # --- looking ------------------------------------------------------------------------------------------
+
+    def time_to_live(self, call: UnaryCall, body: bytes) -> None:
+        """What is left of a lease, and its keys if asked for; the leader's lessor knows."""
+        request = parse(LeaseTimeToLiveRequest, body)
+        self._leases.when_primary(partial(self._time_to_live, call, request))
+
+    def _time_to_live(
+        self, call: UnaryCall, request: LeaseTimeToLiveRequest, error: EtcdError | None
+    ) -> None:
+        if error is not None:
+            call.fail(error.code, error.message)
+            return
+        lessor = self.node.lessor
+        if request.ID not in lessor:
+            response = LeaseTimeToLiveResponse(ID=request.ID, TTL=NOT_THERE)
+            self.reply(call, self.node.revision, response.SerializeToString())
+            return
+        left = lessor.time_to_live(request.ID, self.node.timers.time())
+        response = LeaseTimeToLiveResponse(ID=request.ID, TTL=left.remaining, grantedTTL=left.granted)
+        if request.keys:
+            response.keys.extend(lessor.keys(request.ID))
+        self.reply(call, self.node.revision, response.SerializeToString())
+
+    def leases(self, call: UnaryCall, body: bytes) -> None:
+        """The ids of all leases; those that expire first come first."""
+        parse(LeaseLeasesRequest, body)
+        call.when_writable(partial(self._list, call))
+
+    def _list(self, call: UnaryCall) -> None:
+        if call.cancelled:
+            return
+        statuses = [
+            delimited(_LEASES_TAG, _STATUS_ID_TAG + varint(lease_id))
+            for lease_id in self.node.lessor.leases()
+        ]
+        self.reply(call, self.node.revision, b"".join(statuses))
+
+
+def _keep_alive_response(header: bytes, lease_id: int, ttl: int) -> bytes:
+    """A LeaseKeepAliveResponse; fields that are 0 are left out."""
+    id_field = _ID_TAG + varint(lease_id) if lease_id else b""
+    return header + id_field + (_TTL_TAG + varint(ttl) if ttl else b"")
