@@ -38,6 +38,7 @@ from kvorum.server.ids import RequestIdGenerator, hex_id
 from kvorum.server.leases import Leases
 from kvorum.server.membership import Cluster, MemberInfo
 from kvorum.server.observers import Observers
+from kvorum.server.observers import Observers
 from kvorum.server.propose import Done, Proposals
 from kvorum.server.reads import Reads
 from kvorum.server.ready import ReadyLoop
@@ -342,6 +343,12 @@ class Node:
         self._snapshots.after_apply(self.applied_index)
         if failpoint.enabled:
             failpoint.hit("apply_after")
+
+    def _changed(self, revision: int, changes: Sequence[bytes]) -> None:
+        """A transaction has made a revision: tell who watches, outside and inside."""
+        self.watch_hub.notify(revision, changes)
+        if self.observers.size:
+            self.observers.notify(changes)
 
     def _changed(self, revision: int, changes: Sequence[bytes]) -> None:
         """A transaction has made a revision: tell who watches, outside and inside."""
