@@ -93,7 +93,7 @@ class Applier:
         self._notify: Final = notify
         self._clock: Final = clock
         self._membership: Final = membership
-        self._operations: Final[dict[int, Callable[[bytes], tuple[int, bytes]]]] = {
+        self._operations: Final[dict[int, Callable[[bytes, object], tuple[int, bytes]]]] = {
             _RANGE: self._range,
             _PUT: self._put,
             _DELETE_RANGE: self._delete_range,
@@ -107,8 +107,11 @@ class Applier:
             _CLUSTER_MEMBER_ATTR_SET: self._cluster_member_attr_set,
         }
 
-    def apply(self, number: int, body: bytes) -> Result:
+    def apply(self, number: int, body: bytes, parsed: object = None) -> Result:
         """Apply the request ``body`` that stood in field ``number`` of its InternalRaftRequest.
+
+        ``parsed`` is what the member that proposed it made of the same bytes: a PutRequest, an OpenedTxn, or
+        None.
 
         Raises:
             UnknownRequestError: this version has no such request.
@@ -119,7 +122,7 @@ class Applier:
                 f"the log holds a request of field {number}, which this version does not know"
             )
         try:
-            revision, response = operation(body)
+            revision, response = operation(body, parsed)
         except errors.EtcdError as error:
             return Result(0, b"", error.forget())
         return Result(revision, response)
@@ -145,9 +148,9 @@ class Applier:
         else:
             self._lessor.detach(fields.key)
 
-    def _put(self, body: bytes) -> tuple[int, bytes]:
+    def _put(self, body: bytes, parsed: object) -> tuple[int, bytes]:
         self.alarms.refuse_growth()
-        request = PutRequest.FromString(body)
+        request = parsed if isinstance(parsed, PutRequest) else PutRequest.FromString(body)
         if request.lease or request.ignore_value or request.ignore_lease:
             # Outside a transaction the lease is looked at before the key, as in etcd.
             kv.check_lease(request, self._lessor)
@@ -158,7 +161,7 @@ class Applier:
         finally:
             self._end(transaction)
 
-    def _delete_range(self, body: bytes) -> tuple[int, bytes]:
+    def _delete_range(self, body: bytes, _parsed: object) -> tuple[int, bytes]:
         self.alarms.refuse_corrupt()
         transaction = self._store.write()
         try:
@@ -166,8 +169,8 @@ class Applier:
         finally:
             self._end(transaction)
 
-    def _txn(self, body: bytes) -> tuple[int, bytes]:
-        opened = txn.OpenedTxn(TxnRequest.FromString(body))
+    def _txn(self, body: bytes, parsed: object) -> tuple[int, bytes]:
+        opened = parsed if isinstance(parsed, txn.OpenedTxn) else txn.OpenedTxn(TxnRequest.FromString(body))
         self.alarms.refuse_corrupt()
         if self.alarms.is_raised(NOSPACE) and opened.cost_bytes:
             raise errors.ERR_NO_SPACE
@@ -178,13 +181,13 @@ class Applier:
         finally:
             self._end(transaction)
 
-    def _lease_grant(self, body: bytes) -> tuple[int, bytes]:
+    def _lease_grant(self, body: bytes, _parsed: object) -> tuple[int, bytes]:
         self.alarms.refuse_growth()
         request = LeaseGrantRequest.FromString(body)
         ttl = self._lessor.grant(request.ID, request.TTL, self._clock())
         return self._store.revision, LeaseGrantResponse(ID=request.ID, TTL=ttl).SerializeToString()
 
-    def _lease_revoke(self, body: bytes) -> tuple[int, bytes]:
+    def _lease_revoke(self, body: bytes, _parsed: object) -> tuple[int, bytes]:
         """End a lease; its keys go in one transaction, in their order."""
         self.alarms.refuse_corrupt()
         keys = self._lessor.revoke(LeaseRevokeRequest.FromString(body).ID)
@@ -194,16 +197,16 @@ class Applier:
         self._end(transaction)
         return self._store.revision, b""
 
-    def _lease_checkpoint(self, body: bytes) -> tuple[int, bytes]:
+    def _lease_checkpoint(self, body: bytes, _parsed: object) -> tuple[int, bytes]:
         for checkpoint in LeaseCheckpointRequest.FromString(body).checkpoints:
             self._lessor.checkpoint(checkpoint.ID, checkpoint.remaining_TTL, self._clock())
         return self._store.revision, b""
 
-    def _range(self, body: bytes) -> tuple[int, bytes]:
+    def _range(self, body: bytes, _parsed: object) -> tuple[int, bytes]:
         self.alarms.refuse_corrupt()
         return ranges.execute(self._store.read(), RangeRequest.FromString(body))
 
-    def _compaction(self, body: bytes) -> tuple[int, bytes]:
+    def _compaction(self, body: bytes, _parsed: object) -> tuple[int, bytes]:
         self.alarms.refuse_corrupt()
         try:
             self._store.compact(CompactionRequest.FromString(body).revision)
@@ -213,7 +216,7 @@ class Applier:
             raise errors.ERR_FUTURE_REV from None
         return self._store.revision, b""
 
-    def _alarm(self, body: bytes) -> tuple[int, bytes]:
+    def _alarm(self, body: bytes, _parsed: object) -> tuple[int, bytes]:
         request = AlarmRequest.FromString(body)
         alarms = self.alarms
         answer: list[AlarmMember] = []
@@ -226,11 +229,11 @@ class Applier:
             answer = [] if disarmed is None else [disarmed]
         return 0, AlarmResponse(alarms=answer).SerializeToString()
 
-    def _cluster_version_set(self, body: bytes) -> tuple[int, bytes]:
+    def _cluster_version_set(self, body: bytes, _parsed: object) -> tuple[int, bytes]:
         self._membership.set_version(ClusterVersionSetRequest.FromString(body).ver)
         return 0, b""
 
-    def _cluster_member_attr_set(self, body: bytes) -> tuple[int, bytes]:
+    def _cluster_member_attr_set(self, body: bytes, _parsed: object) -> tuple[int, bytes]:
         request = ClusterMemberAttrSetRequest.FromString(body)
         attributes = request.member_attributes
         self._membership.set_attributes(request.member_ID, attributes.name, list(attributes.client_urls))

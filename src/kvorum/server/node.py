@@ -38,7 +38,6 @@ from kvorum.server.ids import RequestIdGenerator, hex_id
 from kvorum.server.leases import Leases
 from kvorum.server.membership import Cluster, MemberInfo
 from kvorum.server.observers import Observers
-from kvorum.server.observers import Observers
 from kvorum.server.propose import Done, Proposals
 from kvorum.server.reads import Reads
 from kvorum.server.ready import ReadyLoop
@@ -144,9 +143,7 @@ class Node:
         )
         self._watches: Final = Watches(self.watch_hub, timers, loop.guard)
         self.observers: Final = Observers()
-        self._applier: Final = Applier(
-            store, cluster, self.lessor, notify=self._changed, clock=timers.time
-        )
+        self._applier: Final = Applier(store, cluster, self.lessor, notify=self._changed, clock=timers.time)
         timeout = options.request_timeout_seconds
         self.proposals: Final = Proposals(
             ids, loop.kick, timeout_seconds=timeout, max_request_bytes=options.max_request_bytes
@@ -223,15 +220,17 @@ class Node:
             self._log.warn("alarm raised", alarm="NOSPACE", quota_size_bytes=quota)
         return False
 
-    def propose(self, number: int, body: bytes, done: Done) -> None:
+    def propose(self, number: int, body: bytes, done: Done, parsed: object = None) -> None:
         """Put a request into the log; ``done`` gets what applying it gave.
+
+        ``parsed`` is what the caller made of ``body`` (``Applier.apply``); it must not change any more.
 
         Raises:
             EtcdError: ERR_REQUEST_TOO_LARGE, ERR_REQUEST_TOO_MANY_REQUESTS, ERR_STOPPED.
         """
         if self._stopped:
             raise ERR_STOPPED
-        self.proposals.propose(number, body, done, self._raft.commit - self.applied_index)
+        self.proposals.propose(number, body, done, self._raft.commit - self.applied_index, parsed)
 
     def guard(self, work: Callable[[], None]) -> None:
         """Do a part of the member's work; whatever it raises ends the member."""
@@ -334,7 +333,8 @@ class Node:
                 self._begin_term()
             else:
                 request_id, number, body = requests.decode(entry.data)
-                proposals.applied(request_id, applier.apply(number, body))
+                result = applier.apply(number, body, proposals.parsed(request_id))
+                proposals.applied(request_id, result)
         self._raft.applied_to(self.applied_index)
         store.commit_if_due(self.timers.time())
         if store.compacting and not self._compacting:
@@ -343,12 +343,6 @@ class Node:
         self._snapshots.after_apply(self.applied_index)
         if failpoint.enabled:
             failpoint.hit("apply_after")
-
-    def _changed(self, revision: int, changes: Sequence[bytes]) -> None:
-        """A transaction has made a revision: tell who watches, outside and inside."""
-        self.watch_hub.notify(revision, changes)
-        if self.observers.size:
-            self.observers.notify(changes)
 
     def _changed(self, revision: int, changes: Sequence[bytes]) -> None:
         """A transaction has made a revision: tell who watches, outside and inside."""

@@ -34,6 +34,7 @@ class Proposals:
         "_pending",
         "_proposed",
         "_queue",
+        "_queued_bytes",
         "_timeout_seconds",
         "failed_total",
     )
@@ -50,10 +51,11 @@ class Proposals:
         self._kick: Final = kick
         self._timeout_seconds: Final = timeout_seconds
         self._max_request_bytes: Final = max_request_bytes
-        self._pending: Final[dict[bytes, tuple[int, Done]]] = {}
+        self._pending: Final[dict[bytes, tuple[int, Done, object]]] = {}
         self._marks: Final[deque[tuple[float, int]]] = deque()
         self._proposed = 0
         self._queue: list[bytes] = []
+        self._queued_bytes = 0
         self.failed_total = 0
 
     @property
@@ -61,24 +63,31 @@ class Proposals:
         """How many calls wait."""
         return len(self._pending)
 
-    def propose(self, number: int, body: bytes, done: Done, applied_gap: int = 0) -> None:
+    def propose(
+        self, number: int, body: bytes, done: Done, applied_gap: int = 0, parsed: object = None
+    ) -> None:
         """Queue the request ``body`` of InternalRaftRequest's field ``number``; ``done`` gets the result,
         once.
 
-        ``applied_gap`` is how many committed entries are not yet applied.
+        ``applied_gap`` is how many committed entries are not yet applied. ``parsed`` is what the caller made
+        of ``body``, kept for applying so that it is not made twice.
 
         Raises:
             EtcdError: ERR_REQUEST_TOO_LARGE, ERR_REQUEST_TOO_MANY_REQUESTS.
         """
-        if applied_gap > limits.MAX_GAP_BETWEEN_APPLY_AND_COMMIT:
+        if (
+            applied_gap > limits.MAX_GAP_BETWEEN_APPLY_AND_COMMIT
+            or self._queued_bytes > limits.MAX_QUEUED_PROPOSAL_BYTES
+        ):
             raise errors.ERR_REQUEST_TOO_MANY_REQUESTS
         request_id = self._ids.next_varint()
         data = requests.encode(number, body, request_id)
         if len(data) > self._max_request_bytes:
             raise errors.ERR_REQUEST_TOO_LARGE
         self._proposed += 1
-        self._pending[request_id] = (self._proposed, done)
+        self._pending[request_id] = (self._proposed, done, parsed)
         self._queue.append(data)
+        self._queued_bytes += len(data)
         if len(self._queue) == 1:
             self._kick()
 
@@ -86,11 +95,18 @@ class Proposals:
         """The entries queued since the last call, for one batch into Raft."""
         queue = self._queue
         self._queue = []
+        self._queued_bytes = 0
         return queue
 
     def put_back(self, batch: list[bytes]) -> None:
         """Return a batch that Raft would not take now (no leader); it goes first the next time."""
         self._queue = batch + self._queue
+        self._queued_bytes = sum(map(len, self._queue))
+
+    def parsed(self, request_id: bytes) -> object:
+        """What the call that waits for ``request_id`` made of its body; None if there is none."""
+        waiting = self._pending.get(request_id)
+        return None if waiting is None else waiting[2]
 
     def applied(self, request_id: bytes, result: Result) -> None:
         """Answer the call that waits for ``request_id``, if one does."""
@@ -105,7 +121,7 @@ class Proposals:
         while marks[0][0] <= now:
             last = marks.popleft()[1]
             late = []
-            for request_id, (number, _) in self._pending.items():
+            for request_id, (number, _, _) in self._pending.items():
                 if number > last:
                     break
                 late.append(request_id)

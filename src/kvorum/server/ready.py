@@ -28,7 +28,7 @@ from typing import Final, Protocol, final
 from kvorum import failpoint
 from kvorum.raft.core import ProposalDropped
 from kvorum.raft.rawnode import RawNode, Ready
-from kvorum.raft.types import Entry, Message
+from kvorum.raft.types import Entry, HardState, Message
 from kvorum.server.propose import Proposals
 from kvorum.server.reads import Reads
 from kvorum.wal.record import WalSnapshot
@@ -89,6 +89,7 @@ class ReadyLoop:
         self._scheduled = False
         self._stopped = False
         self._persisting: Ready | None = None
+        self._unsaved: HardState | None = None
         self._idle: Callable[[], None] | None = None
         self._markers: Final[deque[tuple[WalSnapshot, Callable[[], None]]]] = deque()
 
@@ -114,6 +115,8 @@ class ReadyLoop:
         is.
         """
         self._stopped = True
+        if self._wal.failure is None:
+            self._defer_hard_state()
         if self._writer.busy:
             self._idle = idle
         else:
@@ -169,9 +172,12 @@ class ReadyLoop:
         if ready.messages:
             self._transport.send(ready.messages)
         # 3
-        batch = self._wal.prepare(ready.hard_state, ready.entries)
-        if batch.must_sync:  # a new commit index alone is a hint, and goes with the next batch
+        if ready.hard_state is not None:
+            self._unsaved = ready.hard_state
+        if ready.must_sync:  # a new commit index alone is a hint, and goes with the next batch
             self._persisting = ready
+            batch = self._wal.prepare(self._unsaved, ready.entries)
+            self._unsaved = None
             self._writer.submit(batch, self._persisted)
         # 4
         for read_state in ready.read_states:
@@ -202,7 +208,14 @@ class ReadyLoop:
             else:
                 self._go_on(done)
 
+        self._defer_hard_state()  # the commit index the marker lies under goes before it
         self._writer.submit(self._wal.prepare_snapshot(marker), written)
+
+    def _defer_hard_state(self) -> None:
+        """Give the log the newest commit index; it keeps it for the next batch, or for its end."""
+        if self._unsaved is not None:
+            self._wal.prepare(self._unsaved, ())
+            self._unsaved = None
 
     def _go_on(self, finish: Callable[[], None]) -> None:
         """The log is durable: finish what waited for that, then the next round."""

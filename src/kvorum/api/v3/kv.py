@@ -98,7 +98,7 @@ class KvService(Service):
         if error is not None:
             call.fail(error.code, error.message)
         else:
-            self.node.propose(requests.PUT, body, partial(self.answer, call))
+            self.node.propose(requests.PUT, body, partial(self.answer, call), request)
 
     def delete_range(self, call: UnaryCall, body: bytes) -> None:
         """Delete the keys of a range."""
@@ -117,7 +117,7 @@ class KvService(Service):
         elif not self.node.has_room_for(request.cost_bytes):
             call.fail(errors.ERR_NO_SPACE.code, errors.ERR_NO_SPACE.message)
         elif not request.is_read_only:
-            self.node.propose(requests.TXN, body, partial(self.answer, call))
+            self.node.propose(requests.TXN, body, partial(self.answer, call), request)
         elif request.is_serializable:
             self._run_txn(call, request, None)
         else:
