@@ -179,7 +179,10 @@ def test_fragments_are_cut_where_etcd_cuts_them() -> None:
     batch = response.Batch(header(2), events, past)
     whole = WatchResponse.FromString(batch.message(0, b"\x10\x03"))
     for limit in range(1, whole.ByteSize() + 3):
-        parts = [WatchResponse.FromString(part) for part in batch.fragments(0, b"\x10\x03", limit)]
+        parts = []
+        for body, count in batch.fragments(0, b"\x10\x03", limit):
+            parts.append(WatchResponse.FromString(body))
+            assert len(parts[-1].events) == count
         assert [list(part.events) for part in parts] == _cut(whole, limit)
         assert [part.fragment for part in parts] == [True] * (len(parts) - 1) + [False]
         assert {part.watch_id for part in parts} == {3}

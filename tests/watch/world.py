@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from kvorum.proto.rpc_pb2 import WatchResponse
 from kvorum.watch.hub import WatchHub
 from tests.watch.history import MemoryHistory
 from tests.watch.reader import Reader, header
@@ -104,6 +105,8 @@ class World:
         assert self.hub.streams == len(streams)
         assert self.lagging == bool(self.hub.laggards), "nobody was told that watchers are behind"
         self.ready.update(id(stream) for stream in self.hub.take_ready())
+        queued = [len(WatchResponse.FromString(body).events) for stream in streams for body in stream.queue]
+        assert sum(queued) == self.hub.queued_events, "queued events are miscounted"
         for stream in streams:
             assert not stream.queue or id(stream) in self.ready, "nobody was told that a stream has something"
             if not stream.queue:

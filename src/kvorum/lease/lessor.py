@@ -36,6 +36,10 @@ from kvorum.limits import (
 )
 
 
+def _nothing(_ttl: float) -> None:
+    """Nobody wants to hear."""
+
+
 @final
 class Lessor:
     """Leases and their keys. It begins as no primary, with what the table holds.
@@ -64,6 +68,7 @@ class Lessor:
         "_ttl",
         "_waiting",
         "granted",
+        "observe_ttl",
         "primary",
         "renewed",
         "revoked",
@@ -100,6 +105,8 @@ class Lessor:
         self._waiting: dict[int, list[Callable[[bool], None]]] = {}
         self.granted = self.revoked = self.renewed = 0
         """How often, for the metrics."""
+        self.observe_ttl: Callable[[float], None] = _nothing
+        """Hears of each lease's TTL, in seconds, as it is granted."""
         for lease_id, ttl, remaining in record.load(table):
             self._ttl[lease_id] = max(ttl, minimum_ttl)
             if remaining > 0:
@@ -122,6 +129,7 @@ class Lessor:
         ttl = self._ttl[lease_id] = max(ttl, self._minimum_ttl)
         self._table.put(record.key_of_id(lease_id), record.encode(lease_id, ttl, 0))
         self.granted += 1
+        self.observe_ttl(ttl)
         if self.primary:
             self._deadlines.set(lease_id, now + ttl)
             self._schedule_checkpoint(lease_id, now)

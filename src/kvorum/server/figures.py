@@ -6,7 +6,7 @@ from typing import Any, Final, final
 from kvorum import ETCD_VERSION
 from kvorum.api.http.health import HealthHandlers
 from kvorum.apply.alarms import NONE
-from kvorum.metrics import Figure, Labels, Metrics, bind_calls, bind_process
+from kvorum.metrics import Figure, Labels, Metrics, bind_calls, bind_process, histogram
 from kvorum.proto.rpc_pb2 import AlarmType
 from kvorum.rpc.observer import RpcObserver
 from kvorum.server.bootstrap import Begun
@@ -68,6 +68,8 @@ def bind_metrics(
     bind("etcd_debugging_mvcc_current_revision", lambda: store.revision)
     bind("etcd_debugging_mvcc_compact_revision", lambda: store.compact_revision)
     bind("etcd_debugging_mvcc_db_compaction_keys_total", lambda: store.compacted_revisions)
+    _bind_watches(metrics, node)
+    _bind_leases(metrics, node)
     bind("etcd_server_has_leader", lambda: int(node.leader != 0))
     bind("etcd_server_is_leader", lambda: int(node.is_leader))
     bind("etcd_server_is_learner", lambda: int(node.is_learner))
@@ -87,6 +89,26 @@ def bind_metrics(
     bind("etcd_server_version", lambda: {(ETCD_VERSION,): 1})
     bind("etcd_cluster_version", lambda: {(_short(node.cluster.version),): 1} if node.cluster.version else {})
     return metrics
+
+
+def _bind_watches(metrics: Metrics, node: Node) -> None:
+    hub = node.watch_hub
+    metrics.bind("etcd_debugging_mvcc_watch_stream_total", lambda: hub.streams)
+    metrics.bind("etcd_debugging_mvcc_watcher_total", lambda: hub.watchers)
+    metrics.bind("etcd_debugging_mvcc_slow_watcher_total", lambda: hub.slow_watchers)
+    metrics.bind("etcd_debugging_mvcc_events_total", lambda: hub.events)
+    metrics.bind("etcd_debugging_mvcc_pending_events_total", lambda: hub.queued_events)
+
+
+def _bind_leases(metrics: Metrics, node: Node) -> None:
+    lessor = node.lessor
+    ttl_seconds = histogram("etcd_debugging_lease_ttl_total")
+    lessor.observe_ttl = ttl_seconds.observe
+    metrics.bind("etcd_debugging_lease_ttl_total", ttl_seconds)
+    metrics.bind("etcd_debugging_lease_granted_total", lambda: lessor.granted)
+    metrics.bind("etcd_debugging_lease_revoked_total", lambda: lessor.revoked)
+    metrics.bind("etcd_debugging_lease_renewed_total", lambda: lessor.renewed)
+    metrics.bind("etcd_debugging_server_lease_expired_total", lambda: node.leases.expired_total)
 
 
 def _figures(counts: Mapping[Any, int]) -> Mapping[Labels, Figure]:

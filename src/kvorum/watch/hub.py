@@ -81,6 +81,7 @@ class WatchHub:
         "progress",
         "queue_bytes",
         "queued_bytes",
+        "queued_events",
         "revision",
         "slow_watchers",
         "streams",
@@ -115,6 +116,8 @@ class WatchHub:
         self._ready: list[WatchStream] = []
         self.queued_bytes = 0
         """What the queues of all streams hold."""
+        self.queued_events = 0
+        """Events in these queues."""
         self.streams = self.watchers = self.slow_watchers = 0
         """How many there are; slow are those that are parked or catch up."""
         self.events = 0
@@ -239,20 +242,22 @@ class WatchHub:
             sent += events
             if watcher.plain:
                 message = messages.get(watcher.id_field)
-                stream.push(batch.message(variant, watcher.id_field) if message is None else message)
+                if message is None:
+                    message = batch.message(variant, watcher.id_field)
+                stream.push(message, events)
             else:
-                self._push_specially(watcher, batch)
+                self._push_specially(watcher, batch, events)
         self.events += sent
         return full
 
-    def _push_specially(self, watcher: Watcher, batch: Batch) -> None:
+    def _push_specially(self, watcher: Watcher, batch: Batch, events: int) -> None:
         watcher.quiet = False
         stream = watcher.stream
         if watcher.fragment:
-            for part in batch.fragments(watcher.variant, watcher.id_field, self._max_response_bytes):
-                stream.push(part)
+            for part, count in batch.fragments(watcher.variant, watcher.id_field, self._max_response_bytes):
+                stream.push(part, count)
         else:
-            stream.push(batch.message(watcher.variant, watcher.id_field))
+            stream.push(batch.message(watcher.variant, watcher.id_field), events)
 
     def is_synced(self, watcher: Watcher) -> bool:
         """Whether a watcher has been offered everything up to the hub's revision."""

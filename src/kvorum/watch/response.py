@@ -130,15 +130,15 @@ class Batch:
             message = messages[id_field] = b"".join((self.header, id_field, body))
         return message
 
-    def fragments(self, variant: int, id_field: bytes, max_bytes: int) -> list[bytes]:
-        """The response in parts smaller than ``max_bytes`` where events can be parted.
+    def fragments(self, variant: int, id_field: bytes, max_bytes: int) -> list[tuple[bytes, int]]:
+        """The response in parts smaller than ``max_bytes`` where events can be parted, and how many each has.
 
         All but the last say ``fragment``; parts are as etcd cuts them (``v3rpc/watch.go``: sendFragments).
         """
         fields = self.fields(variant)
         head = self.header + id_field
         if len(fields) < 2 or len(head) + sum(map(len, fields)) < max_bytes:
-            return [self.message(variant, id_field)]
+            return [(self.message(variant, id_field), len(fields))]
         room = max_bytes - len(head) - len(_FRAGMENT)
         parts: list[list[bytes]] = [[]]
         size = 0
@@ -149,7 +149,8 @@ class Batch:
             parts[-1].append(field)
             size += len(field)
         last = parts.pop()
-        return [b"".join((head, _FRAGMENT, *part)) for part in parts] + [b"".join((head, *last))]
+        fragments = [(b"".join((head, _FRAGMENT, *part)), len(part)) for part in parts]
+        return [*fragments, (b"".join((head, *last)), len(last))]
 
 
 def sort_out(

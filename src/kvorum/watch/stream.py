@@ -38,6 +38,7 @@ class WatchStream:
     """Made by ``WatchHub.open_stream``. After ``close`` nothing may be called but ``close``."""
 
     __slots__ = (
+        "_event_counts",
         "_hub",
         "_next_id",
         "closed",
@@ -69,6 +70,8 @@ class WatchStream:
         self.progress_wanted = False
         """A progress request waits for all watchers to be up to date."""
         self.queue: Final[deque[bytes]] = deque()
+        self._event_counts: Final[deque[int]] = deque()
+        """How many events each response of the queue has."""
         self.queued_bytes = 0
         self.ready = False
         """Listed for ``WatchHub.take_ready``."""
@@ -167,19 +170,23 @@ class WatchStream:
         self.watchers.clear()
         self.reporting.clear()
         hub.queued_bytes -= self.queued_bytes
+        hub.queued_events -= sum(self._event_counts)
         self.queue.clear()
+        self._event_counts.clear()
         self.queued_bytes = 0
         hub.streams -= 1
 
     # --- the queue ----------------------------------------------------------------------------------------
 
-    def push(self, message: bytes) -> None:
-        """Queue a response."""
+    def push(self, message: bytes, events: int = 0) -> None:
+        """Queue a response with so many events."""
         size = len(message) + WATCH_RESPONSE_OVERHEAD_BYTES
         self.queue.append(message)
+        self._event_counts.append(events)
         self.queued_bytes += size
         hub = self._hub
         hub.queued_bytes += size
+        hub.queued_events += events
         if not self.ready:
             hub.note_ready(self)
 
@@ -193,6 +200,7 @@ class WatchStream:
         self.queued_bytes -= size
         hub = self._hub
         hub.queued_bytes -= size
+        hub.queued_events -= self._event_counts.popleft()
         if self.parked and self.queued_bytes <= hub.queue_bound() >> 1:
             hub.unpark(self)
 
