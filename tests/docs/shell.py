@@ -36,8 +36,8 @@ def variables(port: int, peer_port: int, home: Path) -> dict[str, str]:
         "ETCD_LISTEN_PEER_URLS": f"http://127.0.0.1:{peer_port}",
         "ETCDCTL_ENDPOINTS": f"127.0.0.1:{port}",
         # A reader is slower than a script: give a member that was just started time to answer.
-        "ETCDCTL_COMMAND_TIMEOUT": "20s",
-        "ETCDCTL_DIAL_TIMEOUT": "20s",
+        "ETCDCTL_COMMAND_TIMEOUT": "15s",
+        "ETCDCTL_DIAL_TIMEOUT": "15s",
     }
 
 
@@ -57,9 +57,10 @@ def outputs(commands: Sequence[str], directory: Path, extra: Mapping[str, str]) 
     ) as process:
         try:
             printed, _ = process.communicate(timeout=RUN_SECONDS)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)  # the session that was started above
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # the session that was started above
+            printed, _ = process.communicate()
+            raise AssertionError(f"not done in {RUN_SECONDS:g} s: {printed.decode()}") from None
     found = _ABOUT_JOBS.sub("", printed.decode()).split(f"{_MARK}\n")
     assert len(found) == len(commands) + 1, f"the shell ended early: {printed.decode()}"
     return found[:-1]
