@@ -14,6 +14,7 @@ from kvorum import errors, limits
 from kvorum.api.v3.leadership import UNSURE, Leadership
 from kvorum.api.v3.local import LocalClient, created_at, get, own_key, put
 from kvorum.api.v3.service import Service, parse
+from kvorum.api.v3.standing import StandingStreams
 from kvorum.api.v3.waiting import Place, WaitingCalls
 from kvorum.errors import EtcdError
 from kvorum.proto.rpc_pb2 import DeleteRangeRequest, RequestOp, TxnRequest
@@ -40,10 +41,18 @@ _KV_TAG: Final = b"\x12"
 class ElectionService(Service):
     """Campaign, Proclaim, Leader, Observe, Resign."""
 
-    def __init__(self, node: Node, waiting: WaitingCalls, *, max_txn_ops: int = limits.MAX_TXN_OPS) -> None:
+    def __init__(
+        self,
+        node: Node,
+        waiting: WaitingCalls,
+        standing: StandingStreams,
+        *,
+        max_txn_ops: int = limits.MAX_TXN_OPS,
+    ) -> None:
         super().__init__(node)
         self._client: Final = LocalClient(node, max_txn_ops)
         self._waiting: Final = waiting
+        self._standing: Final = standing
 
     def register(self, server: GrpcServer) -> None:
         """Put the service's methods into the server's table."""
@@ -163,24 +172,23 @@ class ElectionService(Service):
         """Tell of every leader and what it proclaims, beginning with the present one.
 
         Raises:
-            EtcdError: ERR_REQUEST_TOO_MANY_REQUESTS.
+            EtcdError: ERR_REQUEST_TOO_MANY_REQUESTS, ERR_NO_LEADER, ERR_STOPPED.
         """
         body = await call.read()
         if body is None:
             raise EtcdError(errors.INTERNAL, "grpc: client closed the stream without a request")
         prefix = parse(LeaderRequest, body).name + b"/"
-        self._waiting.enter(call)
-        woken = asyncio.Event()
-        leadership = Leadership(woken.set, limits.ELECTION_OBSERVER_QUEUE_BYTES)
-        observer = self.node.observers.observe_prefix(prefix, leadership.told)
-        try:
-            await self._pass_on(call, prefix, leadership, woken)
-        except EtcdError as error:
-            # Whoever observes begins anew when the stream ends; etcd does not say why it does either.
-            error.forget()
-        finally:
-            self.node.observers.remove(observer)
-            self._waiting.leave(call)
+        with self._standing.entered(call), self._waiting.entered(call):
+            woken = asyncio.Event()
+            leadership = Leadership(woken.set, limits.ELECTION_OBSERVER_QUEUE_BYTES)
+            observer = self.node.observers.observe_prefix(prefix, leadership.told)
+            try:
+                await self._pass_on(call, prefix, leadership, woken)
+            except EtcdError as error:
+                # Whoever observes begins anew when the stream ends; etcd does not say why it does either.
+                error.forget()
+            finally:
+                self.node.observers.remove(observer)
 
     async def _pass_on(
         self, call: StreamCall, prefix: bytes, leadership: Leadership, woken: asyncio.Event

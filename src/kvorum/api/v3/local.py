@@ -54,7 +54,7 @@ class LocalClient:
             raise error
         if not self.node.has_room_for(opened.cost_bytes):
             raise errors.ERR_NO_SPACE
-        result = await self._propose(requests.TXN, request.SerializeToString())
+        result = await self._propose(requests.TXN, request.SerializeToString(), opened)
         return result.revision or self.node.revision, TxnResponse.FromString(result.body)
 
     async def session(self, lease: int) -> int:
@@ -72,14 +72,14 @@ class LocalClient:
         await self._propose(requests.LEASE_GRANT, grant.SerializeToString())
         return lease
 
-    async def _propose(self, number: int, body: bytes) -> Result:
+    async def _propose(self, number: int, body: bytes, parsed: object = None) -> Result:
         applied: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
         def done(result: Result) -> None:
             if not applied.done():
                 applied.set_result(result)
 
-        self.node.propose(number, body, done)
+        self.node.propose(number, body, done, parsed)
         result = await applied
         if result.error is not None:
             raise result.error

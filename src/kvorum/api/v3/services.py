@@ -22,8 +22,9 @@ def install_services(
     WatchService(node, standing).register(server)
     LeaseService(node, standing).register(server)
     waiting = WaitingCalls()
+    standing.when_stopped(waiting.stop)
     LockService(node, waiting, max_txn_ops=max_txn_ops).register(server)
-    ElectionService(node, waiting, max_txn_ops=max_txn_ops).register(server)
+    ElectionService(node, waiting, standing, max_txn_ops=max_txn_ops).register(server)
     MaintenanceService(node).register(server)
     ClusterService(node).register(server)
     return standing

@@ -5,7 +5,7 @@ member's stop: a client whose stream ends as UNAVAILABLE goes on with another me
 would wait. Source: etcd ``server/etcdserver/api/v3rpc/interceptor.go`` (monitorLeader).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol, final
 
@@ -44,6 +44,11 @@ class StandingStreams:
         self._looking = False
         self._elections_without_leader = 0
         self._stopped = False
+        self._when_stopped: Final[list[Callable[[], None]]] = []
+
+    def when_stopped(self, callback: Callable[[], None]) -> None:
+        """Call back when the member stops: for calls that last and are no streams."""
+        self._when_stopped.append(callback)
 
     @contextmanager
     def entered(self, call: StreamCall) -> Iterator[None]:
@@ -69,6 +74,8 @@ class StandingStreams:
         """End all of them, and let no more in: the member stops."""
         self._stopped = True
         self._end(list(self._open), ERR_STOPPED)
+        for callback in self._when_stopped:
+            callback()
 
     def _end(self, calls: list[StreamCall], error: EtcdError) -> None:
         for call in calls:

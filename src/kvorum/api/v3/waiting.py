@@ -6,7 +6,8 @@ handled, not when the task gets to run.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, final
 
 from kvorum import errors, limits
@@ -52,21 +53,31 @@ class WaitingCalls:
         self._max_total: Final = max_total
         self._max_per_connection: Final = max_per_connection
         self._by_connection: Final[dict[Connection, int]] = {}
+        self._tasks: Final[dict[UnaryCall, Callable[[], None]]] = {}
+        """How to cancel them."""
+        self._stopped = False
 
-    def enter(self, call: UnaryCall | StreamCall) -> None:
-        """Count a call in.
+    @contextmanager
+    def entered(self, call: UnaryCall | StreamCall) -> Iterator[None]:
+        """Count a call in for as long as its handler is inside.
 
         Raises:
             EtcdError: ERR_REQUEST_TOO_MANY_REQUESTS.
         """
+        self._enter(call)
+        try:
+            yield
+        finally:
+            self._leave(call)
+
+    def _enter(self, call: UnaryCall | StreamCall) -> None:
         count = self._by_connection.get(call.connection, 0)
         if self.total >= self._max_total or count >= self._max_per_connection:
             raise errors.ERR_REQUEST_TOO_MANY_REQUESTS
         self._by_connection[call.connection] = count + 1
         self.total += 1
 
-    def leave(self, call: UnaryCall | StreamCall) -> None:
-        """Count a call out."""
+    def _leave(self, call: UnaryCall | StreamCall) -> None:
         self.total -= 1
         self._by_connection[call.connection] -= 1
         if not self._by_connection[call.connection]:
@@ -76,10 +87,12 @@ class WaitingCalls:
         """Answer ``call`` with what the coroutine returns; cancel it with the call.
 
         Raises:
-            EtcdError: ERR_REQUEST_TOO_MANY_REQUESTS.
+            EtcdError: ERR_REQUEST_TOO_MANY_REQUESTS, ERR_STOPPED.
         """
         try:
-            self.enter(call)
+            if self._stopped:
+                raise errors.ERR_STOPPED
+            self._enter(call)
         except EtcdError:
             answer.close()
             raise
@@ -91,13 +104,22 @@ class WaitingCalls:
                 place.give_up()
 
         def done(task: asyncio.Task[bytes]) -> None:
-            self.leave(call)
+            self._leave(call)
+            del self._tasks[call]
             if not task.cancelled():
                 task.exception()  # looked at, even if the call is gone and go_on does nothing
                 call.go_on(lambda: call.reply(as_clients_see_it(task)))
 
+        self._tasks[call] = cancel
         call.on_cancel = cancel
         task.add_done_callback(done)
+
+    def stop(self) -> None:
+        """End them all, and let no more in: the member stops, and a client does better with another one."""
+        self._stopped = True
+        for call, cancel in list(self._tasks.items()):
+            call.fail(errors.ERR_STOPPED.code, errors.ERR_STOPPED.message)
+            cancel()
 
 
 def as_clients_see_it(task: asyncio.Task[bytes]) -> bytes:
