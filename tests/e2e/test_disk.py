@@ -305,7 +305,7 @@ def segment_of(member: Member) -> Path:
     return max((member.data_dir / "member" / "wal").glob("*.wal"))
 
 
-def end_of(log: bytes | bytearray) -> int:
+def end_of(log: bytes) -> int:
     """Where the log's last record ends (up to its padding)."""
     return len(log.rstrip(b"\0"))
 
@@ -375,14 +375,14 @@ def test_a_byte_flipped_inside_the_log_is_refused(copy: Copy) -> None:
     member = copy()
     segment = segment_of(member)
     data = bytearray(segment.read_bytes())
-    at = end_of(data) // 2
+    at = data.index(b"k20")  # in a record's data; a byte of the padding between two would harm nothing
     data[at] ^= 0x10
     segment.write_bytes(data)
     said = refusal(member)
     assert str(segment) in said
     offset = int(said.partition("byte offset ")[2].partition(";")[0])
     assert at - 200 < offset <= at
-    assert "kvorumutl snapshot restore" in said
+    assert "from a backup" in said
     assert segment.read_bytes() == data  # nothing is touched
 
 
