@@ -1,128 +1,90 @@
-"""Runs a program against both servers, compares every answer, shrinks a program that makes them differ."""
+"""Runs a program on both servers, compares every answer, shrinks a program that makes them differ."""
 
-from typing import Any, Final, cast, final
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, final
 
-import grpc
-from google.protobuf.message import Message
+from tests.differential.normal import without_ids
+from tests.differential.side import Side
+from tests.differential.steps import Step
+from tests.differential.streams import StuckError
 
-from kvorum.proto import rpc_pb2 as pb
-from tests.differential.programs import Step
-from tests.support.client import Client
+__all__ = ["Pair", "Sides", "shrunk", "without_ids"]
 
-RESPONSES: Final[dict[str, type[Message]]] = {
-    "etcdserverpb.KV/Put": pb.PutResponse,
-    "etcdserverpb.KV/Range": pb.RangeResponse,
-    "etcdserverpb.KV/DeleteRange": pb.DeleteRangeResponse,
-    "etcdserverpb.KV/Txn": pb.TxnResponse,
-    "etcdserverpb.KV/Compact": pb.CompactionResponse,
-    "etcdserverpb.Maintenance/HashKV": pb.HashKVResponse,
-}
+Sides = tuple[Side, Side]
 
 
 @final
 class Pair:
-    """The same calls to etcd and to Kvorum, which both began empty.
+    """Two servers that get the same programs; a server that got stuck is replaced before the next one."""
 
-    Revisions count from where the last program left them, so requests that name one are shifted by what the
-    store had when the program began. Only what must differ is left out of the comparison: the IDs in headers.
-    """
+    def __init__(self, start: Callable[[], Sides]) -> None:
+        self._start: Final = start
+        self._sides = start()
+        self._stuck = False
+        self._threads: Final = ThreadPoolExecutor(2, "side")
 
-    def __init__(self, etcd: Client, kvorum: Client) -> None:
-        self._clients: Final = (etcd, kvorum)
+    def run(self, steps: Sequence[Step]) -> str | None:
+        """Run a program on emptied stores; returns what differed, or None."""
+        if self._stuck:
+            self._replace()
+        self._begin()
+        futures = [self._threads.submit(self._answers, side, steps) for side in self._sides]
+        first, second = [future.result() for future in futures]
+        names = [side.name for side in self._sides]
+        for number, (one, other) in enumerate(zip(first, second, strict=False)):
+            if one != other:
+                return _told(steps, number, names, (one, other))
+        if len(first) != len(second):
+            return _told(steps, min(len(first), len(second)) - 1, names, (first[-1], second[-1]))
+        return f"both: {first[-1]}" if self._stuck else None
 
-    def run(self, steps: list[Step]) -> str | None:
-        """Run a program on emptied key spaces; returns what differed, or None."""
-        base = self._empty() - 1
-        for number, step in enumerate(steps):
-            request = shifted(step.request, base)
-            answers = [self._answer(client, step.method, request) for client in self._clients]
-            if answers[0] != answers[1]:
-                done = "\n".join(f"  {earlier}" for earlier in steps[: number + 1])
-                return f"step {number} differs:\n{done}\netcd:   {answers[0]}\nkvorum: {answers[1]}"
-        return None
+    def close(self) -> None:
+        """End what is open on both."""
+        for side in self._sides:
+            side.close()
+        self._threads.shutdown()
 
-    def shrink(self, steps: list[Step]) -> list[Step]:
-        """Leave out steps as long as the rest still makes them differ."""
-        size = len(steps) // 2
-        while size:
-            at = 0
-            while at < len(steps):
-                fewer = steps[:at] + steps[at + size :]
-                if fewer and self.run(fewer) is not None:
-                    steps = fewer
-                else:
-                    at += size
-            size //= 2
-        return steps
+    def _begin(self) -> None:
+        """Both empty, at the same revision, with no history."""
+        revision = max(side.clean() for side in self._sides) + 2
+        for side in self._sides:
+            side.begin(revision)
 
-    def _empty(self) -> int:
-        """Delete every key on both; returns the revision they stand at."""
-        revisions = {client.delete(b"\0", b"\0").header.revision for client in self._clients}
-        assert len(revisions) == 1, f"the two servers stand at different revisions: {revisions}"
-        return revisions.pop()
-
-    @staticmethod
-    def _answer(client: Client, method: str, request: Message) -> Any:
+    def _answers(self, side: Side, steps: Sequence[Step]) -> list[object]:
+        answers: list[object] = []
         try:
-            response = client.call(method, request, RESPONSES[method])
-        except grpc.RpcError as refusal:
-            call = cast("grpc.Call", refusal)
-            return call.code().name, call.details()
-        without_ids(response)
-        without_order_among_equals(response)
-        return response
+            side.run(steps, answers)
+        except StuckError as stuck:
+            answers.append(f"stuck: {stuck}")
+            self._stuck = True
+        return answers
+
+    def _replace(self) -> None:
+        for side in self._sides:
+            side.close()
+        self._sides = self._start()
+        self._stuck = False
 
 
-def without_ids(message: Message) -> None:
-    """Blank the cluster's and the member's ID in every header of a response."""
-    for field, value in message.ListFields():
-        if field.name == "header":
-            value.ClearField("cluster_id")
-            value.ClearField("member_id")
-        elif field.message_type is not None:
-            for part in value if field.is_repeated else [value]:
-                without_ids(part)
+def shrunk(pair: Pair, steps: Sequence[Step]) -> list[Step]:
+    """Leave out steps as long as the rest still makes them differ."""
+    left = list(steps)
+    size = len(left) // 2
+    while size:
+        at = 0
+        while at < len(left):
+            fewer = left[:at] + left[at + size :]
+            if fewer and pair.run(fewer) is not None:
+                left = fewer
+            else:
+                at += size
+        size //= 2
+    return left
 
 
-def without_order_among_equals(message: Message) -> None:
-    """Put the key-values of every range into the order of their keys: what sorts equal stands in any order.
-
-    That Kvorum's own order is the one asked for is shown by ``tests/apply/test_range.py``.
-    """
-    for field, value in message.ListFields():
-        if field.name == "kvs":
-            value.sort(key=lambda kv: kv.key)
-        elif field.message_type is not None:
-            for part in value if field.is_repeated else [value]:
-                without_order_among_equals(part)
-
-
-_REVISIONS: Final = frozenset(
-    (
-        "revision",
-        "min_mod_revision",
-        "max_mod_revision",
-        "min_create_revision",
-        "max_create_revision",
-        "create_revision",
-        "mod_revision",
-    )
-)
-
-
-def shifted(request: Message, base: int) -> Message:
-    """The request with every positive revision in it moved by ``base``."""
-    copy = type(request)()
-    copy.CopyFrom(request)
-    _shift(copy, base)
-    return copy
-
-
-def _shift(message: Message, base: int) -> None:
-    for field, value in message.ListFields():
-        if field.name in _REVISIONS:
-            if value > 0:
-                setattr(message, field.name, value + base)
-        elif field.message_type is not None:
-            for part in value if field.is_repeated else [value]:
-                _shift(part, base)
+def _told(steps: Sequence[Step], number: int, names: Sequence[str], answers: Sequence[object]) -> str:
+    where = f"step {number}" if number < len(steps) else "what the watches delivered"
+    done = "\n".join(f"  {at}: {step}" for at, step in enumerate(steps[: number + 1]))
+    told = "\n".join(f"{name}: {answer}" for name, answer in zip(names, answers, strict=True))
+    return f"{where} differs:\n{done}\n{told}"

@@ -1,0 +1,34 @@
+"""Requests that mean nothing: empty ones, bodies that are no message, fields that nobody knows."""
+
+from typing import Final
+
+from tests.differential.programs.draw import Draw
+from tests.differential.responses import RESPONSES
+from tests.differential.steps import RawCall, Step
+
+WAITING: Final = ("v3lockpb.Lock/Lock", "v3electionpb.Election/Campaign")
+"""An empty request to these gets a lease of the server's choice, and could wait."""
+
+BODIES: Final = (
+    b"",
+    b"\x0a\x05ab",  # a field that ends after the body
+    b"\x0a",  # a length that is missing
+    b"\x07",  # a wire type that there is none of
+    b"\xff" * 11,  # a tag that does not end
+    b"\x0f\x01",  # the same, of field 1
+    b"\xfa\x07\x03abc",  # field 127 is unknown
+    b"\x80",  # a tag cut short
+    b"\x0a\x00",  # field 1 as bytes, empty
+)
+
+
+class BadInput:
+    """Draws such requests for every method."""
+
+    def __init__(self, draw: Draw) -> None:
+        self.random = draw.random
+
+    def step(self) -> Step:
+        method = self.random.choice(tuple(RESPONSES))
+        bodies = [body for body in BODIES if body not in (b"", BODIES[6], BODIES[8]) or method not in WAITING]
+        return RawCall(method, self.random.choice(bodies))

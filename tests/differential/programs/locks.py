@@ -1,0 +1,163 @@
+"""Steps of the Lock and Election services; a call that has to wait is released by a later step."""
+
+from dataclasses import dataclass
+from typing import Final, cast
+
+from google.protobuf.message import Message
+
+from kvorum.proto import rpc_pb2 as pb
+from kvorum.proto import v3election_pb2 as election
+from kvorum.proto import v3lock_pb2 as lock
+from tests.differential.programs.draw import VALUES, Draw
+from tests.differential.side import Side
+from tests.differential.steps import Call, Step, text_of
+from tests.differential.waiting import key_of
+
+NAMES: Final = (b"lk", b"el", b"")
+LEASES: Final = (1, 2, 3, 7, 0x1F, 99)  # nobody grants 99
+TTLS: Final = (600, 6000)
+LOCK: Final = "v3lockpb.Lock/Lock"
+CAMPAIGN: Final = "v3electionpb.Election/Campaign"
+
+
+@dataclass(frozen=True)
+class Acquire:
+    """Lock or Campaign, answered at once or after a later step."""
+
+    method: str
+    request: lock.LockRequest | election.CampaignRequest
+
+    def perform(self, side: Side) -> object:
+        if side.waits.would_wait(self.request):
+            return side.waits.begin(self.method, self.request, side.watching.control)
+        outcome = side.outcome(self.method, self.request)
+        if isinstance(outcome, election.CampaignResponse):
+            side.leaders[self.request.name, self.request.lease] = outcome.leader
+        return side.comparable(outcome)
+
+    def __str__(self) -> str:
+        return f"{self.method.rpartition('/')[2]}({text_of(self.request)})"
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """The client of the longest waiting call cancels it."""
+
+    def perform(self, side: Side) -> object:
+        if side.waits:
+            side.watching.settle()
+        return side.waits.cancel(side.watching.control) if side.waits else "nobody waits"
+
+
+@dataclass(frozen=True)
+class AsLeader:
+    """Proclaim or Resign with the leader key of the last campaign won, or one made up."""
+
+    method: str
+    name: bytes
+    lease: int
+    value: bytes
+
+    def perform(self, side: Side) -> object:
+        made_up = election.LeaderKey(
+            name=self.name, key=key_of(self.name, self.lease), rev=side.base + 1, lease=self.lease
+        )
+        leader = side.leaders.get((self.name, self.lease), made_up)
+        request: Message = election.ResignRequest(leader=leader)
+        if self.method.endswith("Proclaim"):
+            request = election.ProclaimRequest(leader=leader, value=self.value)
+        return side.comparable(side.outcome(self.method, request))
+
+
+@dataclass(frozen=True)
+class LockBriefly:
+    """A lock whose lease the server makes, and its end; the lease is in the key, so only its form counts."""
+
+    name: bytes
+
+    def perform(self, side: Side) -> object:
+        request = lock.LockRequest(name=self.name)
+        if side.client.range(self.name + b"/", self.name + b"0").kvs:
+            return "left out: held"
+        outcome = side.outcome(LOCK, request)
+        if not isinstance(outcome, lock.LockResponse):
+            return side.comparable(outcome)
+        key = outcome.key
+        lease = int(key.removeprefix(self.name + b"/"), 16)
+        outcome.key = b""
+        unlocked = side.call("v3lockpb.Lock/Unlock", lock.UnlockRequest(key=key))
+        revoked = side.call("etcdserverpb.Lease/LeaseRevoke", pb.LeaseRevokeRequest(ID=lease))
+        return side.comparable(outcome), unlocked, revoked
+
+
+@dataclass(frozen=True)
+class ObserveFirst:
+    """Observe an election that has a leader until it is told; a client then goes away."""
+
+    name: bytes
+
+    def perform(self, side: Side) -> object:
+        if not side.client.range(self.name + b"/", self.name + b"0").kvs:
+            return "left out: no leader"
+        request = election.LeaderRequest(name=self.name)
+        stream = side.client.stream("v3electionpb.Election/Observe", request, election.LeaderResponse)
+        first = side.comparable(next(stream))
+        cast("object", stream).cancel()  # type: ignore[attr-defined] # grpcio's call, which is untyped
+        return first
+
+
+class Locks:
+    """Draws Lock and Election steps."""
+
+    def __init__(self, draw: Draw) -> None:
+        self.draw = draw
+        self.random = draw.random
+
+    def step(self) -> Step:
+        kinds = ("grant", "lock", "campaign", "unlock", "as leader", "leader", "give up", "observe")
+        kind = self.random.choices((*kinds, "revoke", "delete"), (20, 16, 14, 9, 12, 7, 3, 3, 5, 4))[0]
+        name = self.random.choices(NAMES, (10, 10, 1))[0]
+        lease = self.random.choice(LEASES)
+        if kind in ("leader", "give up", "observe"):
+            return self._look(kind, name)
+        self.draw.revision += 1
+        if kind == "grant":
+            request = pb.LeaseGrantRequest(ID=self.random.choice(LEASES[:-1]), TTL=self.random.choice(TTLS))
+            return Call("etcdserverpb.Lease/LeaseGrant", request)
+        if kind == "lock":
+            return Acquire(LOCK, lock.LockRequest(name=name, lease=lease))
+        if kind == "campaign":
+            value = self.random.choice(VALUES)
+            return Acquire(CAMPAIGN, election.CampaignRequest(name=name, lease=lease, value=value))
+        if kind == "unlock":
+            return Call("v3lockpb.Lock/Unlock", lock.UnlockRequest(key=key_of(name, lease)))
+        if kind == "as leader":
+            method = self.random.choice(("Proclaim", "Resign"))
+            value = self.random.choice(VALUES)
+            return AsLeader(f"v3electionpb.Election/{method}", name, lease, value)
+        if kind == "revoke":
+            return Call("etcdserverpb.Lease/LeaseRevoke", pb.LeaseRevokeRequest(ID=lease))
+        return Call("etcdserverpb.KV/DeleteRange", self._delete(name, lease))
+
+    def _look(self, kind: str, name: bytes) -> Step:
+        if kind == "leader":
+            return Call("v3electionpb.Election/Leader", election.LeaderRequest(name=name))
+        if kind == "give up":
+            return GiveUp()
+        return ObserveFirst(name)
+
+    def _delete(self, name: bytes, lease: int) -> pb.DeleteRangeRequest:
+        """Return a request that takes one key away, or all of a name at once."""
+        if self.draw.often():
+            return pb.DeleteRangeRequest(key=name + b"/", range_end=name + b"0")
+        return pb.DeleteRangeRequest(key=key_of(name, lease), prev_kv=True)
+
+
+class BriefLocks:
+    """Draws locks whose lease the server chooses: in programs where nothing else sees the keys made of it."""
+
+    def __init__(self, draw: Draw) -> None:
+        self.random = draw.random
+
+    def step(self) -> Step:
+        return LockBriefly(self.random.choice(NAMES))
