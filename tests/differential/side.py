@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import Message
 
 from kvorum.proto import rpc_pb2 as pb
-from kvorum.proto.v3election_pb2 import LeaderKey
+from kvorum.proto.v3election_pb2 import CampaignResponse, LeaderKey
 from tests.differential import normal
 from tests.differential.responses import RESPONSES
 from tests.differential.transcript import MARKER
@@ -30,7 +30,7 @@ class Side:
         self.streams_ranges: Final = streams_ranges
         self.watching: Final = Watching(client)
         self.waits: Final = Waits(client, self.comparable)
-        self.leaders: Final[dict[tuple[bytes, int], LeaderKey]] = {}
+        self.leaders: Final[list[LeaderKey]] = []  # of the campaigns that were won
         self.base = 0
         self._began = time.monotonic()
 
@@ -71,6 +71,8 @@ class Side:
         if isinstance(outcome, grpc.RpcError):
             call = cast("grpc.Call", outcome)
             return call.code().name, call.details()
+        if isinstance(outcome, CampaignResponse):
+            self.leaders.append(outcome.leader)
         normal.without_ids(outcome)
         normal.without_order_among_equals(outcome)
         normal.without_order_of_lease_keys(outcome)

@@ -32,4 +32,5 @@ def make(surface: str, seed: int, steps: int) -> list[Step]:
     draw = Draw(seed)
     parts = [part(draw) for part, _ in SURFACES[surface]]
     weights = [weight for _, weight in SURFACES[surface]]
-    return [draw.random.choices(parts, weights)[0].step() for _ in range(steps)]
+    opening = [step for part in parts for step in part.opening()]
+    return opening + [draw.random.choices(parts, weights)[0].step() for _ in range(steps - len(opening))]

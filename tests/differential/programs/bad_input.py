@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.differential.programs.draw import Draw
+from tests.differential.programs.draw import Surface
 from tests.differential.responses import RESPONSES
 from tests.differential.steps import RawCall, Step
 
@@ -22,11 +22,8 @@ BODIES: Final = (
 )
 
 
-class BadInput:
+class BadInput(Surface):
     """Draws such requests for every method."""
-
-    def __init__(self, draw: Draw) -> None:
-        self.random = draw.random
 
     def step(self) -> Step:
         method = self.random.choice(tuple(RESPONSES))

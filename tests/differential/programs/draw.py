@@ -1,7 +1,8 @@
 """What all surfaces draw from: keys, values, revisions, leases."""
 
 import random
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import Final
 
 from tests.differential.side import GIVEN_LEASES
 from tests.differential.steps import Step
@@ -9,16 +10,6 @@ from tests.differential.steps import Step
 KEYS: Final = (b"a", b"aa", b"ab", b"b", b"ba", b"c", b"c\x00", b"\x00", b"\xff", b"z" * 40)
 ENDS: Final = (b"", b"\x00", b"ab", b"b", b"bb", b"c", b"d", b"\xff\xff", b"a")
 VALUES: Final = (b"", b"1", b"2", b"x" * 300, bytes(range(256)))
-
-
-class Surface(Protocol):
-    """Draws steps of one service."""
-
-    def __init__(self, draw: "Draw") -> None: ...
-
-    def step(self) -> Step:
-        """Return the next step."""
-        ...
 
 
 class Draw:
@@ -48,3 +39,19 @@ class Draw:
         if pick < 0.15:
             return -1
         return self.random.randint(0, self.revision)
+
+
+class Surface:
+    """Draws steps of one service."""
+
+    def __init__(self, draw: Draw) -> None:
+        self.draw = draw
+        self.random = draw.random
+
+    def opening(self) -> Sequence[Step]:
+        """Return what its programs begin with."""
+        return ()
+
+    def step(self) -> Step:
+        """Return the next step."""
+        raise AssertionError("every surface has steps")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import grpc
 
 from kvorum.proto import rpc_pb2 as pb
-from tests.differential.programs.draw import ENDS, VALUES, Draw
+from tests.differential.programs.draw import ENDS, VALUES, Surface
 from tests.differential.side import Side
 from tests.differential.steps import Call, Step, text_of
 
@@ -61,12 +61,8 @@ class Compact:
         return f"Compact({self.revision})"
 
 
-class Kv:
+class Kv(Surface):
     """Draws KV steps."""
-
-    def __init__(self, draw: Draw) -> None:
-        self.draw = draw
-        self.random = draw.random
 
     def step(self) -> Step:
         kind = self.random.choices(

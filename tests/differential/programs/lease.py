@@ -1,13 +1,14 @@
 """Steps of the Lease service; the TTLs are so far apart that the order of expiry is never in doubt."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import grpc
 
 from kvorum.proto import rpc_pb2 as pb
-from tests.differential.programs.draw import VALUES, Draw
-from tests.differential.side import Side
+from tests.differential.programs.draw import VALUES, Surface
+from tests.differential.side import GIVEN_LEASES, Side
 from tests.differential.steps import Call, Step
 
 TTLS: Final = (600, 6000, 60000, 9_000_000_000)
@@ -54,12 +55,11 @@ class BriefGrant:
         )
 
 
-class Lease:
+class Lease(Surface):
     """Draws Lease steps, and puts that attach keys."""
 
-    def __init__(self, draw: Draw) -> None:
-        self.draw = draw
-        self.random = draw.random
+    def opening(self) -> Sequence[Step]:
+        return [self._grant(lease) for lease in GIVEN_LEASES[:3] if self.draw.often()]
 
     def step(self) -> Step:
         kinds = ("grant", "chosen", "brief", "revoke", "ttl", "leases", "keepalive", "put")

@@ -1,5 +1,6 @@
 """Steps of the Lock and Election services; a call that has to wait is released by a later step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -8,7 +9,7 @@ from google.protobuf.message import Message
 from kvorum.proto import rpc_pb2 as pb
 from kvorum.proto import v3election_pb2 as election
 from kvorum.proto import v3lock_pb2 as lock
-from tests.differential.programs.draw import VALUES, Draw
+from tests.differential.programs.draw import VALUES, Surface
 from tests.differential.side import Side
 from tests.differential.steps import Call, Step, text_of
 from tests.differential.waiting import key_of
@@ -30,10 +31,7 @@ class Acquire:
     def perform(self, side: Side) -> object:
         if side.waits.would_wait(self.request):
             return side.waits.begin(self.method, self.request, side.watching.control)
-        outcome = side.outcome(self.method, self.request)
-        if isinstance(outcome, election.CampaignResponse):
-            side.leaders[self.request.name, self.request.lease] = outcome.leader
-        return side.comparable(outcome)
+        return side.comparable(side.outcome(self.method, self.request))
 
     def __str__(self) -> str:
         return f"{self.method.rpartition('/')[2]}({text_of(self.request)})"
@@ -51,18 +49,19 @@ class GiveUp:
 
 @dataclass(frozen=True)
 class AsLeader:
-    """Proclaim or Resign with the leader key of the last campaign won, or one made up."""
+    """Proclaim or Resign with the leader key that was won last, or one made up."""
 
     method: str
     name: bytes
     lease: int
     value: bytes
+    latest: bool
 
     def perform(self, side: Side) -> object:
         made_up = election.LeaderKey(
             name=self.name, key=key_of(self.name, self.lease), rev=side.base + 1, lease=self.lease
         )
-        leader = side.leaders.get((self.name, self.lease), made_up)
+        leader = side.leaders[-1] if self.latest and side.leaders else made_up
         request: Message = election.ResignRequest(leader=leader)
         if self.method.endswith("Proclaim"):
             request = election.ProclaimRequest(leader=leader, value=self.value)
@@ -106,24 +105,26 @@ class ObserveFirst:
         return first
 
 
-class Locks:
+class Locks(Surface):
     """Draws Lock and Election steps."""
 
-    def __init__(self, draw: Draw) -> None:
-        self.draw = draw
-        self.random = draw.random
+    def opening(self) -> Sequence[Step]:
+        return [self._grant(lease) for lease in LEASES[:4]]
+
+    def _grant(self, lease: int) -> Step:
+        request = pb.LeaseGrantRequest(ID=lease, TTL=self.random.choice(TTLS))
+        return Call("etcdserverpb.Lease/LeaseGrant", request)
 
     def step(self) -> Step:
         kinds = ("grant", "lock", "campaign", "unlock", "as leader", "leader", "give up", "observe")
-        kind = self.random.choices((*kinds, "revoke", "delete"), (20, 16, 14, 9, 12, 7, 3, 3, 5, 4))[0]
-        name = self.random.choices(NAMES, (10, 10, 1))[0]
+        kind = self.random.choices((*kinds, "revoke", "delete"), (10, 18, 16, 14, 12, 7, 3, 4, 4, 4))[0]
+        name = self.random.choices(NAMES, (10, 8, 1))[0]
         lease = self.random.choice(LEASES)
         if kind in ("leader", "give up", "observe"):
             return self._look(kind, name)
         self.draw.revision += 1
         if kind == "grant":
-            request = pb.LeaseGrantRequest(ID=self.random.choice(LEASES[:-1]), TTL=self.random.choice(TTLS))
-            return Call("etcdserverpb.Lease/LeaseGrant", request)
+            return self._grant(self.random.choice(LEASES[:-1]))
         if kind == "lock":
             return Acquire(LOCK, lock.LockRequest(name=name, lease=lease))
         if kind == "campaign":
@@ -134,7 +135,7 @@ class Locks:
         if kind == "as leader":
             method = self.random.choice(("Proclaim", "Resign"))
             value = self.random.choice(VALUES)
-            return AsLeader(f"v3electionpb.Election/{method}", name, lease, value)
+            return AsLeader(f"v3electionpb.Election/{method}", name, lease, value, self.random.random() < 0.7)
         if kind == "revoke":
             return Call("etcdserverpb.Lease/LeaseRevoke", pb.LeaseRevokeRequest(ID=lease))
         return Call("etcdserverpb.KV/DeleteRange", self._delete(name, lease))
@@ -153,11 +154,8 @@ class Locks:
         return pb.DeleteRangeRequest(key=key_of(name, lease), prev_kv=True)
 
 
-class BriefLocks:
+class BriefLocks(Surface):
     """Draws locks whose lease the server chooses: in programs where nothing else sees the keys made of it."""
-
-    def __init__(self, draw: Draw) -> None:
-        self.random = draw.random
 
     def step(self) -> Step:
         return LockBriefly(self.random.choice(NAMES))

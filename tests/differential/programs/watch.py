@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kvorum.proto import rpc_pb2 as pb
-from tests.differential.programs.draw import ENDS, KEYS, Draw
+from tests.differential.programs.draw import ENDS, KEYS, Surface
 from tests.differential.side import Side
 from tests.differential.steps import Call, Step, text_of
 
@@ -89,12 +89,8 @@ class ResumeWatch:
         return f"stream {self.stream}: resume({text_of(self.request)})"
 
 
-class Watch:
+class Watch(Surface):
     """Draws Watch steps; now and then writes so much that a response is sent in fragments."""
-
-    def __init__(self, draw: Draw) -> None:
-        self.draw = draw
-        self.random = draw.random
 
     def step(self) -> Step:
         kinds = ("create", "cancel", "progress", "end", "resume", "large")
