@@ -120,6 +120,26 @@ class Client:
         request = pb.CompactionRequest(revision=revision, physical=physical)
         return self.call("etcdserverpb.KV/Compact", request, pb.CompactionResponse)
 
+    def grant(self, ttl: int, lease_id: int = 0) -> pb.LeaseGrantResponse:
+        """Lease.LeaseGrant."""
+        request = pb.LeaseGrantRequest(TTL=ttl, ID=lease_id)
+        return self.call("etcdserverpb.Lease/LeaseGrant", request, pb.LeaseGrantResponse)
+
+    def revoke(self, lease_id: int) -> pb.LeaseRevokeResponse:
+        """Lease.LeaseRevoke."""
+        request = pb.LeaseRevokeRequest(ID=lease_id)
+        return self.call("etcdserverpb.Lease/LeaseRevoke", request, pb.LeaseRevokeResponse)
+
+    def time_to_live(self, lease_id: int, *, keys: bool = False) -> pb.LeaseTimeToLiveResponse:
+        """Lease.LeaseTimeToLive."""
+        request = pb.LeaseTimeToLiveRequest(ID=lease_id, keys=keys)
+        return self.call("etcdserverpb.Lease/LeaseTimeToLive", request, pb.LeaseTimeToLiveResponse)
+
+    def leases(self) -> list[int]:
+        """Lease.LeaseLeases: the ids."""
+        answer = self.call("etcdserverpb.Lease/LeaseLeases", pb.LeaseLeasesRequest(), pb.LeaseLeasesResponse)
+        return [status.ID for status in answer.leases]
+
     def status(self) -> pb.StatusResponse:
         """Maintenance.Status."""
         return self.call("etcdserverpb.Maintenance/Status", pb.StatusRequest(), pb.StatusResponse)
