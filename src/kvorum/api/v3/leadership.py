@@ -78,6 +78,11 @@ class Leadership:
             self._queued_bytes += len(kv)
         self._wake()
 
+    @property
+    def queued(self) -> int:
+        """How many leaders and values wait to be taken."""
+        return len(self._queue)
+
     def take(self) -> Led | None:
         """The next leader or value to pass on, None if there is nothing yet."""
         if not self._queue:
