@@ -200,7 +200,11 @@ def _configure_from_environment() -> None:
     seed = int(text) if text else int.from_bytes(os.urandom(4), "big")
     if not text:
         sys.stderr.write(f"KVORUM_FAILPOINT_SEED={seed}\n")
-    configure(spec, seed)
+    try:
+        configure(spec, seed)
+    except ValueError as error:
+        sys.stderr.write(f"KVORUM_FAILPOINTS: {error}\n")
+        raise SystemExit(2) from None
 
 
 _configure_from_environment()

@@ -129,7 +129,7 @@ def check_flip(bit: int, disk: MemoryDisk, entries: list[Entry], state: HardStat
         if isinstance(refusal, CorruptWalError):
             assert refusal.path in str(refusal)
             assert str(refusal.offset) in str(refusal)
-            assert "kvorumutl snapshot restore" in str(refusal)
+            assert "from a backup" in str(refusal)
         return "refused"
     assert log.metadata == METADATA, bit
     assert log.entries == entries[: len(log.entries)], bit

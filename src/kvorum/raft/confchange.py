@@ -8,7 +8,7 @@ vote.
 Configurations are values: a change gives a new one or raises, and the old one is still whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, final
 
@@ -71,6 +71,17 @@ class Configuration:
             tuple(sorted(self.learners_next)),
             self.auto_leave,
         )
+
+    def __str__(self) -> str:
+        """As etcd's log prints it: ``voters=(1 2)&&(1 3) learners=(4) autoleave``."""
+        text = f"voters={_majority(self.voters)}"
+        if self.voters_outgoing:
+            text += f"&&{_majority(self.voters_outgoing)}"
+        if self.learners:
+            text += f" learners={_majority(self.learners)}"
+        if self.learners_next:
+            text += f" learners_next={_majority(self.learners_next)}"
+        return text + " autoleave" if self.auto_leave else text
 
     def check_invariants(self) -> None:
         """Raise ConfChangeError if the formulas above don't hold."""
@@ -167,3 +178,7 @@ def _change_one(config: Configuration, kind: int, node: int) -> Configuration:
     if kind == CONF_CHANGE_REMOVE_NODE:
         return gone
     raise ConfChangeError(f"unexpected conf type {kind}")
+
+
+def _majority(members: Iterable[int]) -> str:
+    return f"({' '.join(str(member) for member in sorted(members))})"

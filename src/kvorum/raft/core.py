@@ -888,7 +888,7 @@ class Raft:
             progress[member] = pr
         self.progress = progress
         self._others = [member for member in progress if member != self.id]
-        self._trace(f"{self.id:x} switched to configuration {config.conf_state()}")
+        self._trace(f"{self.id:x} switched to configuration {config}")
         if self.role == LEADER:
             self._lead_new_config()
 

@@ -3,9 +3,8 @@
 from typing import Final
 
 REMEDY: Final = (
-    "the log cannot be trusted from there on: restore the member from a snapshot "
-    "(kvorumutl snapshot restore), or, in a cluster, remove the member, clear its data directory "
-    "and add it again"
+    "the log cannot be trusted from there on: restore the member's directory from a backup, "
+    "or, in a cluster, remove the member, clear its data directory and add it again"
 )
 
 

@@ -82,14 +82,14 @@ def select_segments(disk: Disk, directory: str, index: int) -> list[Segment]:
     if first < 0:
         raise WalNotFoundError(
             f"wal: no segment in {directory} reaches back to index {index}, the first is {segments[0].path}; "
-            "its older segments were purged: restore the member from a snapshot (kvorumutl snapshot restore)"
+            "its older segments were purged: restore the member's directory from a backup"
         )
     segments = segments[first:]
     for before, after in itertools.pairwise(segments):
         if after.sequence != before.sequence + 1:
             raise WalNotFoundError(
                 f"wal: a segment is missing between {before.path} and {after.path}; "
-                "restore the member from a snapshot (kvorumutl snapshot restore)"
+                "restore the member's directory from a backup"
             )
     return segments
 
