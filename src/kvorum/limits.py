@@ -294,10 +294,12 @@ MAX_NO_LEADER_ELECTIONS: Final = 3
 
 # --- lock and election ----------------------------------------------------------------------------------
 MAX_WAITING_CALLS: Final = 20_000
-"""Lock calls, campaigns and observers of elections that wait, some 5 KiB each with their task (etcd: no bound,
+"""Lock calls, campaigns and observers of elections that wait, some 5 KiB each with their task (etcd: no
+bound,
 three goroutines each)."""
 MAX_WAITING_CALLS_PER_CONNECTION: Final = 10_000
 """Of these, from one connection: no client keeps all others from waiting (etcd: no bound)."""
 ELECTION_OBSERVER_QUEUE_BYTES: Final = 4 * 1024 * 1024
-"""Values of leaders that wait for an observer who does not read; beyond it those in between are dropped (etcd:
+"""Values of leaders that wait for an observer who does not read; beyond it those in between are dropped
+(etcd:
 no bound)."""
