@@ -28,6 +28,8 @@ def test_bytes_are_those_of_protobuf(
     assert view[:5] == (key, create, mod, version, lease)
     assert kv[view.value_start : view.value_end] == value
     assert keyvalue.key_of(kv) == key
+    if key and create:
+        assert keyvalue.create_revision_of(kv) == create
 
     message.ClearField("value")
     assert keyvalue.without_value(kv) == message.SerializeToString()

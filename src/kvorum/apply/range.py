@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from kvorum import errors
+from kvorum.mvcc.keyvalue import create_revision_of, parse, without_value
 from kvorum.mvcc.keyvalue import key_of as key_of
-from kvorum.mvcc.keyvalue import parse, without_value
 from kvorum.mvcc.store import CompactedError, FutureRevisionError, RangeResult
 from kvorum.proto.rpc_pb2 import RangeRequest
 from kvorum.proto.wire import varint
@@ -26,7 +26,7 @@ _COUNT_TAG: Final = b"\x20"
 _SORT_FIELD: Final[dict[int, Callable[[bytes], Any]]] = {
     _KEY: key_of,
     int(RangeRequest.SortTarget.VERSION): lambda kv: parse(kv).version,
-    int(RangeRequest.SortTarget.CREATE): lambda kv: parse(kv).create_revision,
+    int(RangeRequest.SortTarget.CREATE): create_revision_of,
     int(RangeRequest.SortTarget.MOD): lambda kv: parse(kv).mod_revision,
     _VALUE: lambda kv: value_of(kv),
 }
@@ -125,6 +125,9 @@ def encode(kvs: list[bytes], count: int, more: bool) -> bytes:
 def _within_bounds(kvs: list[bytes], r: RangeRequest) -> list[bytes]:
     min_mod, min_create = r.min_mod_revision, r.min_create_revision
     max_mod, max_create = r.max_mod_revision, r.max_create_revision
+    if not (min_mod or max_mod or min_create) and max_create > 0:
+        # What locks and elections ask of all who wait, again and again.
+        return [kv for kv in kvs if create_revision_of(kv) <= max_create]
     kept = []
     for kv in kvs:
         fields = parse(kv)
