@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Final, final
 
 import grpc
@@ -12,6 +13,8 @@ import pytest
 from tests.e2e.conftest import Both
 from tests.e2e.test_lock import end, etcdctl, party, said, same
 from tests.e2e.turns import Answer, Party, eventually, key_of
+from tests.support.client import Client
+from tests.support.inside import running_inside
 from tests.support.process import Member
 
 NOT_LEADER = ("UNKNOWN", "election: not leader")
@@ -256,18 +259,24 @@ def test_who_observes_and_does_not_read_hears_the_last_word(both: Both) -> None:
         p.revoke(0x701)
 
 
-def test_observers_end_with_their_clients(both: Both) -> None:
-    """Their places in the member go as well: a thousand times over there is nothing left of them."""
-    with party(both.kvorum) as p:
-        p.grant(0x801)
-        p.campaign(b"many", 0x801, b"x").answer()
-        for _ in range(20):
-            with party(both.kvorum) as other:
-                streams = [other.observe(b"many") for _ in range(50)]
-                assert {next(stream)[2] for stream in streams} == {b"x"}
-        p.proclaim(p.leader_key(b"many", 0x801, 1), b"y")
-        assert next(p.observe(b"many"))[2] == b"y"
-        p.revoke(0x801)
+def test_nothing_is_kept_of_who_is_gone(tmp_path: Path) -> None:
+    with running_inside(tmp_path / "kvorum.etcd") as inside, Client(inside.endpoint) as client:
+        p = Party(client)
+
+        def kept() -> int:
+            return inside.call(lambda: inside.node.observers.size)
+
+        p.grant(0x801, 0x802, 0x803)
+        p.campaign(b"left", 0x801, b"x").answer()
+        with Client(inside.endpoint) as going:
+            other = Party(going)
+            streams = [other.observe(b"left") for _ in range(20)]
+            assert {next(stream)[2] for stream in streams} == {b"x"}
+            calls = [other.campaign(b"left", 0x802, b"y"), other.lock(b"left", 0x803)]
+            eventually(lambda: kept() == len(streams) + len(calls))
+        eventually(lambda: kept() == 0)
+        assert p.queue(b"left") == [key_of(b"left", 0x801)]
+        assert not any(call.done and call.answer()[0] == "elected" for call in calls)
 
 
 # --- etcdctl ----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.e2e.conftest import Both
 from tests.e2e.turns import SECONDS, Answer, Party, eventually, key_of
 from tests.support import process
 from tests.support.client import Client
+from tests.support.inside import running_inside
 from tests.support.process import Member, clean_environment, distro_binary
 
 EXPIRED = ("UNKNOWN", "mutex: session is expired")
@@ -236,6 +238,28 @@ def test_nobody_holds_a_lock_that_another_holds(both: Both) -> None:
     for thread in threads:
         thread.join(SECONDS)
     assert not failures
+
+
+def test_each_waits_for_the_one_before(tmp_path: Path) -> None:
+    """So an unlock wakes one, however many wait."""
+    leases = range(0x101, 0x119)
+    with running_inside(tmp_path / "kvorum.etcd") as inside, Client(inside.endpoint) as client:
+        p = Party(client)
+        p.grant(*leases)
+        calls = []
+        for place, lease in enumerate(leases):
+            calls.append(p.lock(b"chain", lease))
+            p.await_queue(b"chain", *leases[: place + 1])
+        keys = [key_of(b"chain", lease) for lease in leases]
+
+        def waiting() -> list[int]:
+            return inside.call(lambda: [inside.node.observers.count(key) for key in keys])
+
+        eventually(lambda: waiting() == [1] * (len(keys) - 1) + [0])
+        assert calls[0].answer()[0] == "locked"
+        p.unlock(keys[0])
+        assert calls[1].answer()[0] == "locked"
+        assert waiting() == [0] + [1] * (len(keys) - 2) + [0]
 
 
 def test_a_member_that_stops_answers_who_waits(start_member: StartMember) -> None:

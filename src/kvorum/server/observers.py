@@ -77,6 +77,10 @@ class Observers:
         else:
             del self._keys[key]
 
+    def count(self, key: bytes) -> int:
+        """How many observe this very key."""
+        return len(self._keys.get(key, ()))
+
     def notify(self, changes: Sequence[bytes]) -> None:
         """Tell whom it concerns of the changes of one revision, in order."""
         for change in changes:
