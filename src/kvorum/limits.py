@@ -115,6 +115,8 @@ SEND_BUFFER_BYTES: Final = 256 * 1024
 high-water mark; while a client does not read more than this, its further requests wait unhandled."""
 STREAM_SEND_BUFFER_BYTES: Final = 64 * 1024
 """Bytes of a stream waiting for the client's window before ``StreamCall.write`` waits (grpc-go: 64 KiB)."""
+STREAM_BATCH_BYTES: Final = 16 * 1024
+"""Small messages gathered into one DATA frame; the protocol's default for the largest one."""
 CONGESTED_BYTES: Final = 64 * 1024 * 1024
 """Answers of a connection held back by its client's windows, from where its further requests wait; not less,
 since 1,000 watch streams that nobody reads hold as much and must not stop a client's other calls."""
@@ -289,6 +291,8 @@ LEASE_PRIMARY_RETRY_SECONDS: Final = 0.05
 """How often a request that needs the leader's lessor looks for it (etcd ``v3_server.go``: LeaseRenew)."""
 KEEPALIVES_PER_TURN: Final = 1000
 """Keepalives of one stream answered in a row, some 10 ms, before others are served."""
+KEEPALIVES_PER_WRITE: Final = 300
+"""Answers gathered for one write; at fifty bytes each they fit into one frame."""
 MAX_NO_LEADER_ELECTIONS: Final = 3
 """Election timeouts without a leader after which streams that asked for one end (etcd: maxNoLeaderCnt)."""
 

@@ -51,6 +51,8 @@ class Service:
         server.unary("/test.Svc/Large", lambda call, message: call.reply(bytes(int(message))))
         server.unary("/test.Svc/Together", self.together)
         server.stream("/test.Svc/Bidi", self.bidi)
+        server.stream("/test.Svc/Batches", self.batches)
+        server.stream("/test.Svc/Pushed", self.pushed)
         server.stream("/test.Svc/Sum", self.sum, "client_stream")
         server.stream("/test.Svc/Count", self.count, "server_stream")
         server.stream("/test.Svc/Hang", self.hang)
@@ -132,6 +134,34 @@ class Service:
         await self.gate.wait()
         while await call.read() is not None:
             self.read += 1
+
+    async def batches(self, call: StreamCall) -> None:
+        """Echo whatever is there at once, as one batch."""
+        while messages := await call.read_all():
+            while not call.write_batch(messages):
+                await call.drained()
+
+    async def pushed(self, call: StreamCall) -> None:
+        """As Count, written without a task: each time the call takes more."""
+        first = await call.read()
+        assert first is not None
+        count, size = map(int, first.split())
+        left = [bytes(size)] * count
+        self.calls.append(call)
+
+        def push() -> None:
+            while left:
+                if not call.write_nowait(left[-1]):
+                    call.when_writable(push)
+                    return
+                left.pop()
+                self.written += 1
+            if not done.done():
+                done.set_result(None)
+
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        push()
+        await done
 
     async def nothing(self, call: StreamCall) -> None:
         """Ends without a message."""

@@ -50,6 +50,38 @@ def test_bidi(client: grpc.Channel, sizes: list[int]) -> None:
     assert list(echo(iter(messages), timeout=SECONDS)) == messages
 
 
+@pytest.mark.parametrize(
+    "sizes", [[], [0], [1, 2, 3], [70_000, 0, 1_500_000, 5], [100] * 5000, [511, 512] * 50]
+)
+def test_batches(client: grpc.Channel, sizes: list[int]) -> None:
+    messages = [bytes([n % 256]) * size for n, size in enumerate(sizes)]
+    batches = client.stream_stream("/test.Svc/Batches")
+    assert list(batches(iter(messages), timeout=SECONDS)) == messages
+
+
+def test_writing_without_a_task(server: Running, client: grpc.Channel) -> None:
+    """A reader that stalls stops the writer, and brings it back by reading."""
+    server.service.written = 0
+    call = client.stream_stream("/test.Svc/Pushed")(iter([b"300 20000"]), timeout=SECONDS)
+    assert len(next(call)) == 20_000
+    assert server.ask(lambda: server.service.written) < 300
+    assert [len(message) for message in call] == [20_000] * 299
+
+
+def test_closing_from_outside_the_handler(server: Running) -> None:
+    """The client gets the status, the handler's task is cancelled, and who waits to write is called."""
+    with channel(server) as client:
+        call = client.stream_stream("/test.Svc/Pushed")(iter([b"300 20000"]), timeout=SECONDS)
+        next(call)
+        standing: Any = server.service.calls[-1]
+        server.ask(lambda: standing.close(OUT_OF_RANGE, "enough"))
+        with pytest.raises(grpc.RpcError) as failed:
+            list(call)
+        assert (failed.value.code().value[0], failed.value.details()) == (OUT_OF_RANGE, "enough")
+        assert server.ask(standing.task.cancelled)
+        server.ask(lambda: standing.close(OUT_OF_RANGE, "again"))
+
+
 def test_client_stream(client: grpc.Channel) -> None:
     sum_ = client.stream_unary("/test.Svc/Sum")
     assert sum_((bytes(size) for size in range(1000)), timeout=SECONDS) == b"499500"

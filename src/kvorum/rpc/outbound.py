@@ -19,6 +19,9 @@ _MESSAGE_PREFIX: Final = 5
 """Bytes of a length-prefixed message before its content (gRPC over HTTP/2, "Length-Prefixed-Message")."""
 _PACK_DATA: Final = struct.Struct(">IBIBI").pack
 """A DATA frame's header and a message's prefix."""
+_PACK_FRAME: Final = struct.Struct(">IBI").pack
+"""A DATA frame's header alone."""
+_PREFIXES: Final = tuple(b"\0" + frames.U32.pack(size) for size in range(512))
 _ROOM: Final = limits.SEND_BUFFER_BYTES
 _END_HEADERS: Final = frames.END_HEADERS
 _END_STREAM: Final = frames.END_STREAM
@@ -132,6 +135,28 @@ class Outbound:
         self._pump()
         if self.send_window <= 0:
             self._refresh_room()
+
+    def send_messages(self, stream: Stream, messages: list[bytes]) -> None:
+        """Several messages at once: in one DATA frame, if they fit into it and nothing holds it up."""
+        if len(messages) > 1 and stream.state != CLOSED:
+            body = b"".join([part for message in messages for part in (_prefix(len(message)), message)])
+            size = len(body)
+            outgoing = stream.outgoing
+            if (
+                (outgoing is None or (not outgoing.size and outgoing.trailers is None))
+                and size <= stream.send_window
+                and size <= self.send_window
+                and size <= self.room
+                and size <= self.peer_frame_size
+            ):
+                stream.send_window -= size
+                self.send_window -= size
+                self.room -= size
+                self.answers += 1
+                self.out += (_PACK_FRAME(size << 8, 0, stream.id), body)
+                return
+        for message in messages:
+            self.send_message(stream, message)
 
     def send_trailers(self, stream: Stream, block: bytes) -> None:
         """HEADERS with END_STREAM after what was sent before; closes the stream."""
@@ -279,3 +304,8 @@ class Outbound:
                 assert outgoing.queued == any(stream is other for other in self.sendable)
                 assert outgoing.queued or not outgoing.size or stream.send_window <= 0
         assert unsent == self.unsent
+
+
+def _prefix(size: int) -> bytes:
+    """The prefix of an uncompressed message."""
+    return _PREFIXES[size] if size < 512 else b"\0" + frames.U32.pack(size)

@@ -98,23 +98,45 @@ class StreamCall(Stream):
         Raises:
             StatusError: what follows is no message; the call has failed with it already.
         """
-        while not self._messages:
-            if self._flaw is not None:
-                raise self._flaw
-            if self._ended:
-                return None
-            assert self._reader is None, "two readers of one stream"
-            self._reader = asyncio.get_running_loop().create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
+        if not self._messages and not await self._arrived():
+            return None
         message, size = self._messages.popleft()
         self.connection.release(len(message) + MESSAGE_OVERHEAD)
         self.connection.engine.consumed(self, size)
         if not self.connection.flush_pending:
             self.connection.flush_soon()
         return message
+
+    async def read_all(self) -> list[bytes]:
+        """The messages that are there, at least one; none once the client has half-closed.
+
+        Raises:
+            StatusError: as ``read``.
+        """
+        if not self._messages and not await self._arrived():
+            return []
+        messages = [message for message, _ in self._messages]
+        self.connection.release(sum(map(len, messages)) + MESSAGE_OVERHEAD * len(messages))
+        self.connection.engine.consumed(self, sum(size for _, size in self._messages))
+        self._messages.clear()
+        if not self.connection.flush_pending:
+            self.connection.flush_soon()
+        return messages
+
+    async def _arrived(self) -> bool:
+        """Wait for a message; False once the client has half-closed."""
+        while not self._messages:
+            if self._flaw is not None:
+                raise self._flaw
+            if self._ended:
+                return False
+            assert self._reader is None, "two readers of one stream"
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        return True
 
     async def write(self, message: bytes) -> None:
         """Send a message; waits while the client's window and our buffers are full."""
@@ -126,6 +148,14 @@ class StreamCall(Stream):
 
         True for a call that has ended.
         """
+        return self.write_batch([message])
+
+    def write_batch(self, messages: list[bytes]) -> bool:
+        """Send messages if there is place for one; False: nothing was queued. Small ones share a frame.
+
+        What is sent beyond the place there is waits in memory, so the caller bounds it. True for a call that
+        has ended.
+        """
         connection = self.connection
         engine = connection.engine
         if self.phase != RUNNING:
@@ -135,9 +165,9 @@ class StreamCall(Stream):
         if not self._started:
             self._started = True
             engine.send_headers(self, RESPONSE_HEADER_BLOCK)
-        self.request.plan.counters.sent += 1
-        connection.observer.sent_bytes += len(message)
-        engine.send_message(self, message)
+        self.request.plan.counters.sent += len(messages)
+        connection.observer.sent_bytes += sum(map(len, messages))
+        engine.send_messages(self, messages)
         if not connection.flush_pending:
             connection.flush_soon()
         return True

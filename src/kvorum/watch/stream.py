@@ -27,6 +27,9 @@ INVALID_WATCH_ID: Final = -1
 EMPTY_RANGE: Final = "mvcc: watcher range is empty"
 DUPLICATE_ID: Final = "mvcc: duplicate watch ID provided on the WatchStream"
 
+_PREFIX_BYTES: Final = 5
+"""What a message has in front of it on the wire (gRPC's length prefix)."""
+
 _FILTERS: Final[dict[int, int]] = {
     int(WatchCreateRequest.FilterType.NOPUT): NO_PUT,
     int(WatchCreateRequest.FilterType.NODELETE): NO_DELETE,
@@ -194,13 +197,29 @@ class WatchStream:
         """The response that has to be written next, None if there is none."""
         return self.queue[0] if self.queue else None
 
-    def advance(self) -> None:
-        """The first response has been written."""
-        size = len(self.queue.popleft()) + WATCH_RESPONSE_OVERHEAD_BYTES
+    def first_few(self, max_bytes: int) -> list[bytes]:
+        """The responses that have to be written next, so many that they stay within a size, at least one."""
+        few: list[bytes] = []
+        size = 0
+        for message in self.queue:
+            size += len(message) + _PREFIX_BYTES
+            if size > max_bytes and few:
+                break
+            few.append(message)
+        return few
+
+    def advance(self, count: int = 1) -> None:
+        """The first response, or so many, have been written."""
+        queue, event_counts = self.queue, self._event_counts
+        size = WATCH_RESPONSE_OVERHEAD_BYTES * count
+        events = 0
+        for _ in range(count):
+            size += len(queue.popleft())
+            events += event_counts.popleft()
         self.queued_bytes -= size
         hub = self._hub
         hub.queued_bytes -= size
-        hub.queued_events -= self._event_counts.popleft()
+        hub.queued_events -= events
         if self.parked and self.queued_bytes <= hub.queue_bound() >> 1:
             hub.unpark(self)
 

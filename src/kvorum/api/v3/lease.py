@@ -80,19 +80,34 @@ class LeaseService(Service):
         """
         with self._standing.entered(call):
             answered = 0
-            while (body := await call.read()) is not None:
-                lease_id = parse(LeaseKeepAliveRequest, body).ID
-                # Made before the renewal: its revision must not be one at which the lease was gone already.
-                header = self.header.encode(self.node.revision, self.node.term)
-                ttl = self._leases.renew_at_once(lease_id)
-                if ttl is None:
-                    ttl = await self._leases.renew(lease_id)
-                answer = _keep_alive_response(header, lease_id, ttl)
-                if not call.write_nowait(answer):
-                    await call.write(answer)
-                answered += 1
-                if answered % limits.KEEPALIVES_PER_TURN == 0:
+            while bodies := await call.read_all():
+                await self._renew_all(call, bodies)
+                answered += len(bodies)
+                if answered >= limits.KEEPALIVES_PER_TURN:
+                    answered = 0
                     await asyncio.sleep(0)
+
+    async def _renew_all(self, call: StreamCall, bodies: list[bytes]) -> None:
+        leases, node = self._leases, self.node
+        answers: list[bytes] = []
+        for body in bodies:
+            try:
+                lease_id = parse(LeaseKeepAliveRequest, body).ID
+            except EtcdError:
+                await _write(call, answers)  # what came before it is answered
+                raise
+            # Made before the renewal: its revision must not be one at which the lease was gone already.
+            header = self.header.encode(node.revision, node.term)
+            ttl = leases.renew_at_once(lease_id)
+            if ttl is None:
+                await _write(call, answers)
+                answers = []
+                ttl = await leases.renew(lease_id)
+            answers.append(_keep_alive_response(header, lease_id, ttl))
+            if len(answers) == limits.KEEPALIVES_PER_WRITE:
+                await _write(call, answers)
+                answers = []
+        await _write(call, answers)
 
     # --- looking ------------------------------------------------------------------------------------------
 
@@ -131,6 +146,11 @@ class LeaseService(Service):
             for lease_id in self.node.lessor.leases()
         ]
         self.reply(call, self.node.revision, b"".join(statuses))
+
+
+async def _write(call: StreamCall, answers: list[bytes]) -> None:
+    while answers and not call.write_batch(answers):
+        await call.drained()
 
 
 def _keep_alive_response(header: bytes, lease_id: int, ttl: int) -> bytes:

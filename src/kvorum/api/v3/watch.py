@@ -124,15 +124,15 @@ class WatchService(Service):
     def _drain(self, feed: _Feed) -> int:
         """Write until the queue is empty or the call takes no more; returns how many were written."""
         call, stream = feed.call, feed.stream
-        queue, write, advance = stream.queue, call.write_nowait, stream.advance
         writes = 0
-        while queue:
-            if not write(queue[0]):
+        while stream.queue:
+            few = stream.first_few(limits.STREAM_BATCH_BYTES)
+            if not call.write_batch(few):
                 feed.blocked = True
                 call.when_writable(partial(self._unblock, feed))
                 break
-            advance()
-            writes += 1
+            stream.advance(len(few))
+            writes += len(few)
         if feed.relieved is not None and not stream.backlogged:
             relieved, feed.relieved = feed.relieved, None
             if not relieved.done():
