@@ -275,7 +275,7 @@ def test_nothing_is_kept_of_who_is_gone(tmp_path: Path) -> None:
             calls = [other.campaign(b"left", 0x802, b"y"), other.lock(b"left", 0x803)]
             eventually(lambda: kept() == len(streams) + len(calls))
         eventually(lambda: kept() == 0)
-        assert p.queue(b"left") == [key_of(b"left", 0x801)]
+        p.await_queue(b"left", 0x801)
         assert not any(call.done and call.answer()[0] == "elected" for call in calls)
 
 

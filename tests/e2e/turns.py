@@ -92,9 +92,15 @@ class Party:
         return [kv.key for kv in sorted(kvs, key=lambda kv: kv.create_revision)]
 
     def await_queue(self, name: bytes, *leases: int) -> None:
-        """Wait until the keys of just these leases stand in the queue, in this order."""
+        """Wait until the keys of just these leases stand in the queue, in this order.
+
+        A few more looks give the server time to find that out itself: etcd forgets a key whose call is given
+        up in between.
+        """
         wanted = [key_of(name, lease) for lease in leases]
         eventually(lambda: self.queue(name) == wanted)
+        for _ in range(3):
+            assert self.queue(name) == wanted
 
     # --- lock -----------------------------------------------------------------------------------------------
 
