@@ -12,7 +12,8 @@ from typing import Final
 from rich.console import Console
 
 from bench import h2load, report
-from bench.rows import FULL, QUICK, ROWS, Row
+from bench.model import FULL, QUICK, Row
+from bench.rows import ROWS
 from bench.run import SERVERS, run
 
 OUT: Final = Path(__file__).parent / "out"

@@ -1,95 +1,39 @@
-"""A load generator for distinct bodies: HTTP/2 by hand, as little work a request as Python allows.
+"""A load generator for distinct bodies: requests on the frames of ``wire``.
 
-It exists because h2load sends one body only. It is a client of its own: it shares nothing with the server's
-HTTP/2, and it serves both servers alike. A request is a HEADERS frame whose block never changes (every field
-is in the peer's table after the first request) and its DATA; of an answer only frame headers are looked at
-and the trailers' ``grpc-status``. Header blocks that leave the table as it was are decoded once and kept.
+It exists because h2load sends one body only. A request is a HEADERS frame and its DATA; of an answer only
+frame headers are looked at and the trailers' ``grpc-status``.
 
 Invariants: a request is sent whole or not at all (the connection window has room for it before it starts; a
 body is smaller than the peer's stream window); ``len(out)`` is bounded by the requests in flight.
 """
 
 import selectors
-import socket
 import time
 from collections.abc import Iterator
 from typing import Final, final
 
-import hpack
-
 from bench.h2load import LoadError
-
-_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA: Final = 0
-_HEADERS: Final = 1
-_RST_STREAM: Final = 3
-_SETTINGS: Final = 4
-_PING: Final = 6
-_GOAWAY: Final = 7
-_WINDOW_UPDATE: Final = 8
-_END_STREAM: Final = 1
-_ACK: Final = 1
-_END_HEADERS: Final = 4
-_PADDED_OR_PRIORITY: Final = 0x28
-_WINDOW: Final = 2**31 - 1
-_FIRST_WINDOW: Final = 65_535
-_FRAME_BYTES: Final = 16_384
-_RECEIVE_BYTES: Final = 256 * 1024
-_STALL_SECONDS: Final = 60.0
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+from bench.wire import DATA, END_STREAM, FRAME_BYTES, HEADERS, STALL_SECONDS, Wire, frame
 
 
 @final
-class Connection:
-    """One connection with up to ``in_flight`` requests under way, taken from a shared iterator of bodies."""
+class Connection(Wire):
+    """One connection with up to ``in_flight`` requests under way, taken from a shared iterator of bodies.
 
-    __slots__ = (
-        "block",
-        "buffer",
-        "decoder",
-        "drained",
-        "first_block",
-        "in_flight",
-        "known",
-        "open",
-        "out",
-        "sock",
-        "stashed",
-        "stream",
-        "window",
-    )
+    ``timed``: ``latencies`` has the seconds that each answer took.
+    """
 
-    def __init__(self, host: str, port: int, path: str, in_flight: int) -> None:
-        self.sock = socket.create_connection((host, port))
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.setblocking(False)
-        fields = [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":path", path),
-            (":authority", f"{host}:{port}"),
-            ("content-type", "application/grpc"),
-            ("te", "trailers"),
-        ]
-        encoder = hpack.Encoder()
-        self.first_block = encoder.encode(fields)  # fills the peer's table
-        self.block = encoder.encode(fields)  # from then on: indexes into it
-        self.decoder = hpack.Decoder()
-        self.known: dict[bytes, bytes] = {}
-        self.in_flight = in_flight
+    __slots__ = ("drained", "in_flight", "latencies", "open", "started", "stashed", "timed")
+
+    def __init__(self, host: str, port: int, path: str, in_flight: int, *, timed: bool = False) -> None:
+        super().__init__(host, port, path)
+        self.in_flight: Final = in_flight
+        self.timed: Final = timed
+        self.started: Final[dict[int, float]] = {}
+        self.latencies: Final[list[float]] = []
         self.open = 0
-        self.stream = 1
-        self.window = _FIRST_WINDOW
         self.stashed: bytes | None = None
         self.drained = False
-        self.buffer = bytearray()
-        settings = (2).to_bytes(2, "big") + (0).to_bytes(4, "big")  # ENABLE_PUSH
-        settings += (4).to_bytes(2, "big") + _WINDOW.to_bytes(4, "big")  # INITIAL_WINDOW_SIZE
-        self.out = bytearray(_PREFACE + _frame(_SETTINGS, 0, 0, settings))
-        self.out += _frame(_WINDOW_UPDATE, 0, 0, (_WINDOW - _FIRST_WINDOW).to_bytes(4, "big"))
 
     @property
     def done(self) -> bool:
@@ -107,89 +51,48 @@ class Connection:
                 self.stashed = body
                 return
             self.stashed = None
-            self._start(body)
+            self.start(body)
 
-    def _start(self, body: bytes) -> None:
-        self.out += _frame(
-            _HEADERS, _END_HEADERS, self.stream, self.block if self.stream > 1 else self.first_block
-        )
-        for at in range(0, len(body), _FRAME_BYTES):
-            last = at + _FRAME_BYTES >= len(body)
-            self.out += _frame(_DATA, _END_STREAM if last else 0, self.stream, body[at : at + _FRAME_BYTES])
+    def start(self, body: bytes) -> None:
+        """Start a request; the window must have room for it."""
+        stream = self.begin()
+        for at in range(0, len(body), FRAME_BYTES):
+            last = at + FRAME_BYTES >= len(body)
+            self.out += frame(DATA, END_STREAM if last else 0, stream, body[at : at + FRAME_BYTES])
         self.window -= len(body)
         self.open += 1
-        self.stream += 2
-
-    def flush(self) -> bool:
-        """Send what can be sent; returns whether something is left."""
-        if self.out:
-            try:
-                sent = self.sock.send(self.out)
-            except BlockingIOError:
-                return True
-            del self.out[:sent]
-        return bool(self.out)
+        if self.timed:
+            self.started[stream] = time.perf_counter()
 
     def receive(self) -> None:
         """Take what has arrived. Raises LoadError for anything but answers with status 0."""
-        try:
-            data = self.sock.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
+        buffer = self.arrived()
+        if not buffer:
             return
-        if not data:
-            raise LoadError("the server closed the connection")
-        buffer = self.buffer + data if self.buffer else data
         at, end = 0, len(buffer)
         while end - at >= 9:
             after = at + 9 + (buffer[at] << 16 | buffer[at + 1] << 8 | buffer[at + 2])
             if after > end:
                 break
             kind = buffer[at + 3]
-            if kind == _HEADERS:
-                self._headers(buffer[at + 4], bytes(buffer[at + 9 : after]))
-            elif kind != _DATA:
-                self._control(
-                    kind, buffer[at + 4], bytes(buffer[at + 5 : at + 9]), bytes(buffer[at + 9 : after])
-                )
+            if kind == HEADERS:
+                flags = buffer[at + 4]
+                status = self.status(flags, buffer[at + 9 : after])
+                if flags & END_STREAM:
+                    self._answered(status, buffer[at + 5 : at + 9])
+            elif kind != DATA:
+                stream = int.from_bytes(buffer[at + 5 : at + 9], "big")
+                self.control(kind, buffer[at + 4], stream, buffer[at + 9 : after])
             at = after
-        self.buffer = bytearray(buffer[at:])
+        self.buffer = buffer[at:]
 
-    def _headers(self, flags: int, block: bytes) -> None:
-        status = self.known.get(block)
-        if status is None:
-            status = self._decode(flags, block)
-        if flags & _END_STREAM:
-            if status != b"0":
-                raise LoadError(f"grpc-status {status!r}")
-            self.open -= 1
-
-    def _decode(self, flags: int, block: bytes) -> bytes:
-        if flags & _PADDED_OR_PRIORITY or not flags & _END_HEADERS:
-            raise LoadError(f"HEADERS with flags {flags:#x}")
-        entries = self.decoder.header_table.dynamic_entries
-        newest = entries[0] if entries else None
-        fields = dict(self.decoder.decode(block, raw=True))
-        if fields.get(b":status", b"200") != b"200" or fields.get(b"grpc-status", b"0") != b"0":
-            raise LoadError(f"refused: {fields}")
-        status: bytes = fields.get(b"grpc-status", b"")
-        if (entries[0] if entries else None) is newest:
-            self.known[block] = status
-        else:
-            self.known.clear()  # the table moved: the same bytes may mean something else now
-        return status
-
-    def _control(self, kind: int, flags: int, stream: bytes, payload: bytes) -> None:
-        if kind == _WINDOW_UPDATE:
-            if stream == b"\0\0\0\0":
-                self.window += int.from_bytes(payload, "big")
-        elif kind == _SETTINGS:
-            if not flags & _ACK:
-                self.out += _frame(_SETTINGS, _ACK, 0)
-        elif kind == _PING:
-            if not flags & _ACK:
-                self.out += _frame(_PING, _ACK, 0, payload)
-        elif kind in (_RST_STREAM, _GOAWAY):
-            raise LoadError(f"the server sent frame type {kind}: {payload!r}")
+    def _answered(self, status: bytes, stream: bytes) -> None:
+        if status != b"0":
+            raise LoadError(f"grpc-status {status!r}")
+        self.open -= 1
+        if self.timed:
+            started = self.started.pop(int.from_bytes(stream, "big"))
+            self.latencies.append(time.perf_counter() - started)
 
 
 def run(endpoint: str, path: str, bodies: Iterator[bytes], *, connections: int, in_flight: int) -> float:
@@ -207,15 +110,15 @@ def run(endpoint: str, path: str, bodies: Iterator[bytes], *, connections: int, 
             _drive(selector, bodies, len(open_connections))
         finally:
             for connection in open_connections:
-                connection.sock.close()
+                connection.close()
     return time.perf_counter() - started
 
 
 def _drive(selector: selectors.BaseSelector, bodies: Iterator[bytes], busy: int) -> None:
     while busy:
-        events = selector.select(_STALL_SECONDS)
+        events = selector.select(STALL_SECONDS)
         if not events:
-            raise LoadError(f"no progress for {_STALL_SECONDS:g} s")
+            raise LoadError(f"no progress for {STALL_SECONDS:g} s")
         for chosen, event in events:
             connection: Connection = chosen.data
             if event & selectors.EVENT_READ:

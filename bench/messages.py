@@ -18,6 +18,9 @@ DIGITS: Final = 10
 RANGE_PATH: Final = "/etcdserverpb.KV/Range"
 PUT_PATH: Final = "/etcdserverpb.KV/Put"
 TXN_PATH: Final = "/etcdserverpb.KV/Txn"
+WATCH_PATH: Final = "/etcdserverpb.Watch/Watch"
+GRANT_PATH: Final = "/etcdserverpb.Lease/LeaseGrant"
+KEEPALIVE_PATH: Final = "/etcdserverpb.Lease/LeaseKeepAlive"
 KEYS_IN_TXN: Final = 128
 
 _STRIDE: Final = 618_033_989  # a prime near the golden section of 10**9
@@ -85,13 +88,39 @@ def span(first: int, end: int) -> bytes:
 
 def page(limit: int) -> bytes:
     """Return the first page of all keys."""
-    return framed(pb.RangeRequest(key=PREFIX, range_end=_after(PREFIX), limit=limit))
+    return framed(pb.RangeRequest(key=PREFIX, range_end=after(PREFIX), limit=limit))
 
 
 def count() -> bytes:
     """Return the count of all keys."""
-    return framed(pb.RangeRequest(key=PREFIX, range_end=_after(PREFIX), count_only=True))
+    return framed(pb.RangeRequest(key=PREFIX, range_end=after(PREFIX), count_only=True))
 
 
-def _after(prefix: bytes) -> bytes:
+def watch(first: bytes, end: bytes = b"") -> bytes:
+    """Return the creation of a watch of a key, or of a range."""
+    return framed(pb.WatchRequest(create_request=pb.WatchCreateRequest(key=first, range_end=end)))
+
+
+def watch_prefix(prefix: bytes) -> bytes:
+    """Return the creation of a watch of all keys with a prefix."""
+    return watch(prefix, after(prefix))
+
+
+def grant(lease: int, ttl_seconds: int) -> bytes:
+    """Return a grant of a lease with this id."""
+    return framed(pb.LeaseGrantRequest(ID=lease, TTL=ttl_seconds))
+
+
+def leased_put(key_bytes: bytes, lease: int) -> bytes:
+    """Return a put of a key that ends with the lease."""
+    return framed(pb.PutRequest(key=key_bytes, value=VALUE, lease=lease))
+
+
+def keepalive(lease: int) -> bytes:
+    """Return a renewal of a lease."""
+    return framed(pb.LeaseKeepAliveRequest(ID=lease))
+
+
+def after(prefix: bytes) -> bytes:
+    """Return the end of the range of all keys with a prefix."""
     return prefix[:-1] + bytes([prefix[-1] + 1])

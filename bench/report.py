@@ -7,13 +7,13 @@ import platform
 import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from rich.table import Table
 
-from bench.rows import COST, RATE, SPEED, Row, Sample
+from bench.model import COST, RATE, SPEED, Row, Sample
 
 _HEADINGS: Final = ("", "etcd 3.5.1", "Kvorum", "ratio", "to reach", "", "of the best rounds")
 
@@ -75,11 +75,7 @@ def median(samples: Sequence[Sample]) -> Sample | None:
     """Return the medians of each figure, None for no samples."""
     if not samples:
         return None
-    return Sample(
-        statistics.median(sample.value for sample in samples),
-        statistics.median(sample.p50_ms for sample in samples),
-        statistics.median(sample.p99_ms for sample in samples),
-    )
+    return Sample(*(statistics.median(figure) for figure in zip(*map(astuple, samples), strict=True)))
 
 
 def best(row: Row, samples: Sequence[Sample]) -> float:
@@ -102,11 +98,18 @@ def cell(row: Row, sample: Sample | None) -> str:
     if sample is None:
         return "-"
     figure = f"{_figure(sample.value)} {row.unit}".replace(" /s", "/s")
-    if math.isnan(sample.p99_ms):
-        return figure
-    if row.unit == "ms":
-        return f"{figure} (p99 {_figure(sample.p99_ms)})"
-    return f"{figure} (p50 {_figure(sample.p50_ms)} ms, p99 {_figure(sample.p99_ms)} ms)"
+    unit = "" if row.unit == "ms" else " ms"
+    behind = {
+        f"p50 {_figure(sample.p50_ms)}{unit}": sample.p50_ms,
+        f"p99 {_figure(sample.p99_ms)}{unit}": sample.p99_ms,
+        f"worst {_figure(sample.worst_ms)}{unit}": sample.worst_ms,
+        f"generator {sample.generator_share:.0%} of a core": sample.generator_share,
+    }
+    # In a row of durations the figure is one of them, which need not be told twice.
+    told = [
+        text for text, value in behind.items() if not math.isnan(value) and (unit or value != sample.value)
+    ]
+    return f"{figure} ({', '.join(told)})" if told else figure
 
 
 def _figure(value: float) -> str:

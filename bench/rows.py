@@ -1,125 +1,20 @@
-"""What is measured: one row of the table each, and how big everything is.
+"""What is measured: one row of the table each.
 
 A row's ``measure`` gets a ``Bench`` (a running member and what loads it) and returns a Sample.
 """
 
 import http.client
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from tests.support.client import Client
 from tests.support.process import Member
 
-from bench import generator, h2load, messages
-from bench.h2load import Load, LoadError, Report
-
-RATE: Final = "rate"
-"""More is better; the ratio is Kvorum / etcd."""
-COST: Final = "cost"
-"""Less is better; the ratio is Kvorum / etcd."""
-SPEED: Final = "speed"
-"""A duration of which the table says how many times faster Kvorum is; the ratio is etcd / Kvorum."""
+from bench import checked, generator, leases, messages, watches
+from bench.h2load import Load, LoadError
+from bench.model import COST, RATE, SPEED, Bench, Row, Sample
 
 HEALTHY_SECONDS: Final = 300.0
 _POLL_SECONDS: Final = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How much is sent: requests of each row, and keys in the large store."""
-
-    many: int
-    single: int
-    txns: int
-    queries: int
-    keys: int
-
-
-FULL: Final = Sizes(many=100_000, single=3_000, txns=1_200, queries=15, keys=1_000_000)
-QUICK: Final = Sizes(many=20_000, single=500, txns=200, queries=5, keys=100_000)
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One measurement of one row: its figure in the row's unit, and the latencies behind it."""
-
-    value: float
-    p50_ms: float = math.nan
-    p99_ms: float = math.nan
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """A running member, a client of it, and where to put h2load's files."""
-
-    member: Member
-    client: Client
-    sizes: Sizes
-    scratch: Path
-
-    def revision(self) -> int:
-        """Return the store's revision."""
-        return self.client.status().header.revision
-
-    def answer(self, path: str, body: bytes) -> int:
-        """Send a body through grpcio; returns the answer body's size. Raises grpc.RpcError if refused."""
-        call = self.client.channel.unary_unary(path)
-        return len(call(body[5:], timeout=self.client.timeout_seconds)) + 5
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A line of the table.
-
-    ``target`` is the ratio to reach: at least, or for COST at most; None: the row is for information.
-    """
-
-    name: str
-    title: str
-    kind: str
-    unit: str
-    target: float | None
-    measure: Callable[[Bench], Sample]
-
-
-def _read(bench: Bench, load: Load, body: bytes) -> Report:
-    """Send ranges, and check that each brought the whole answer."""
-    size = bench.answer(messages.RANGE_PATH, body)
-    report = h2load.run(load, bench.member.url, messages.RANGE_PATH, body, bench.scratch)
-    if report.data_bytes != size * load.requests:
-        raise LoadError(f"{report.data_bytes} bytes came, {size} x {load.requests} were expected")
-    return report
-
-
-def _write(bench: Bench, load: Load, path: str, body: bytes) -> Report:
-    """Send writes, and check that each made one revision."""
-    bench.answer(path, body)
-    before = bench.revision()
-    report = h2load.run(load, bench.member.url, path, body, bench.scratch)
-    _check_revision(bench, before, load.requests)
-    return report
-
-
-def _check_revision(bench: Bench, before: int, writes: int) -> None:
-    grown = bench.revision() - before
-    if grown != writes:
-        raise LoadError(f"{writes} writes were answered, the revision grew by {grown}")
-
-
-def _rate(report: Report, factor: int = 1) -> Sample:
-    return Sample(report.per_second * factor, report.p50_ms, report.p99_ms)
-
-
-def _latency(report: Report) -> Sample:
-    return Sample(report.p50_ms, report.p50_ms, report.p99_ms)
-
-
-def _many(bench: Bench) -> Load:
-    return Load(bench.sizes.many, clients=16, streams=64)
 
 
 def _one(bench: Bench) -> Load:
@@ -131,49 +26,49 @@ def _queries(bench: Bench) -> Load:
 
 
 def _put_one(bench: Bench) -> Sample:
-    return _latency(_write(bench, _one(bench), messages.PUT_PATH, messages.put(0)))
+    return checked.latency(checked.write(bench, _one(bench), messages.PUT_PATH, messages.put(0)))
 
 
 def _put_many(bench: Bench) -> Sample:
-    return _rate(_write(bench, _many(bench), messages.PUT_PATH, messages.put(0)))
+    return checked.rate(checked.write(bench, checked.many(bench), messages.PUT_PATH, messages.put(0)))
 
 
 def _put_keys(bench: Bench) -> Sample:
     before, count = bench.revision(), bench.sizes.many
     bodies = messages.puts(0, count)
     seconds = generator.run(bench.member.endpoint, messages.PUT_PATH, bodies, connections=16, in_flight=64)
-    _check_revision(bench, before, count)
+    checked.check_revision(bench, before, count)
     return Sample(count / seconds)
 
 
 def _txn(bench: Bench) -> Sample:
     load = Load(bench.sizes.txns, clients=8, streams=4)
-    return _rate(_write(bench, load, messages.TXN_PATH, messages.txn(0)), messages.KEYS_IN_TXN)
+    return checked.rate(checked.write(bench, load, messages.TXN_PATH, messages.txn(0)), messages.KEYS_IN_TXN)
 
 
 def _get_one(bench: Bench) -> Sample:
-    return _latency(_read(bench, _one(bench), messages.get(0)))
+    return checked.latency(checked.read(bench, _one(bench), messages.get(0)))
 
 
 def _get_many(bench: Bench) -> Sample:
-    return _rate(_read(bench, _many(bench), messages.get(0)))
+    return checked.rate(checked.read(bench, checked.many(bench), messages.get(0)))
 
 
 def _get_serializable(bench: Bench) -> Sample:
-    return _rate(_read(bench, _many(bench), messages.get(0, serializable=True)))
+    return checked.rate(checked.read(bench, checked.many(bench), messages.get(0, serializable=True)))
 
 
 def _span(bench: Bench) -> Sample:
     first = bench.sizes.keys // 2
-    return _latency(_read(bench, _queries(bench), messages.span(first, first + 10_000)))
+    return checked.latency(checked.read(bench, _queries(bench), messages.span(first, first + 10_000)))
 
 
 def _page(bench: Bench) -> Sample:
-    return _latency(_read(bench, _queries(bench), messages.page(500)))
+    return checked.latency(checked.read(bench, _queries(bench), messages.page(500)))
 
 
 def _count(bench: Bench) -> Sample:
-    return _latency(_read(bench, _queries(bench), messages.count()))
+    return checked.latency(checked.read(bench, _queries(bench), messages.count()))
 
 
 def _load(bench: Bench) -> Sample:
@@ -251,4 +146,49 @@ LARGE: Final = (
 )
 """Rows on the large store, every round; the first one starts the member."""
 
-ROWS: Final = (*SMALL, *LOADING, *LARGE)
+STANDING: Final = (
+    Row(
+        "watch-idle-rss",
+        "RSS growth with 100,000 idle watchers on distinct keys",
+        COST,
+        "MiB",
+        1.0,
+        watches.idle_rss,
+    ),
+    Row(
+        "watch-idle-put",
+        "put, 1,024 in flight, beside 100,000 idle watchers on other keys",
+        RATE,
+        "/s",
+        1.0,
+        watches.idle_puts,
+    ),
+    Row(
+        "watch-paced",
+        "1,000 watchers on a prefix, 50 puts/s: p50 from put to delivery",
+        COST,
+        "ms",
+        1.0,
+        watches.paced,
+    ),
+    Row(
+        "watch-saturated",
+        "1,000 watchers on a prefix, 32 puts ahead of delivery: events",
+        RATE,
+        "/s",
+        1.0,
+        watches.saturated,
+    ),
+    Row("keepalive-1024", "lease keepalives, 1,000 leases, 1,024 in flight", RATE, "/s", 1.0, leases.renewed),
+    Row(
+        "lease-expiry",
+        "put, 500/s, while 10,000 leases with a key each expire: p99",
+        COST,
+        "ms",
+        1.0,
+        leases.expiring,
+    ),
+)
+"""Rows of standing streams on a fresh store of their own, every round; memory first, while it is fresh."""
+
+ROWS: Final = (*SMALL, *STANDING, *LOADING, *LARGE)

@@ -10,7 +10,8 @@ from tests.support import process
 from tests.support.client import Client
 from tests.support.process import Member, Program
 
-from bench.rows import LARGE, LOADING, SMALL, Bench, Row, Sample, Sizes
+from bench.model import Bench, Row, Sample, Sizes
+from bench.rows import LARGE, LOADING, SMALL, STANDING
 
 SERVERS: Final[Mapping[str, Callable[[], Program]]] = {"etcd": process.etcd, "kvorum": process.kvorum}
 
@@ -31,6 +32,9 @@ def run(
         small = [row for row in SMALL if row in rows]
         if small:
             _run_small(small, servers, rounds, sizes, work, samples, say)
+        standing = [row for row in STANDING if row in rows]
+        if standing:
+            _run_standing(standing, servers, rounds, sizes, work, samples, say)
         if any(row in rows for row in (*LOADING, *LARGE)):
             _run_large(rows, servers, rounds, sizes, work, samples, say)
     finally:
@@ -75,6 +79,23 @@ def _run_small(
         data = work / f"{server}-small"
         with _bench(Member(SERVERS[server](), data), sizes, work) as bench:
             SMALL[0].measure(bench)  # warms up, and the gets need the key
+            _measure(rows, bench, server, samples, say)
+        shutil.rmtree(data)
+
+
+def _run_standing(
+    rows: Sequence[Row],
+    servers: Sequence[str],
+    rounds: int,
+    sizes: Sizes,
+    work: Path,
+    samples: Samples,
+    say: Say,
+) -> None:
+    for number, server in turns(servers, rounds):
+        say(f"watches and leases, round {number + 1}: {server}")
+        data = work / f"{server}-standing"
+        with _bench(Member(SERVERS[server](), data), sizes, work) as bench:
             _measure(rows, bench, server, samples, say)
         shutil.rmtree(data)
 

@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 import pytest
+from bench.model import COST, RATE, SPEED, Bench, Row, Sample
 from bench.report import Line
-from bench.rows import COST, RATE, ROWS, SPEED, Bench, Row, Sample
+from bench.rows import ROWS
 from rich.console import Console
 
 from bench import report
@@ -54,6 +55,8 @@ def test_cells_show_the_latencies_behind_a_figure() -> None:
     )
     assert report.cell(_row(COST, None), Sample(0.199, 0.199, 0.41)) == "0.20 ms (p99 0.41)"
     assert report.cell(_row(COST, None, "MiB"), Sample(1490.0)) == "1,490 MiB"
+    expiry = Sample(12.5, 0.5, 12.5, worst_ms=40.0, generator_share=0.071)
+    assert report.cell(_row(COST, None), expiry) == "12.5 ms (p50 0.50, worst 40.0, generator 7% of a core)"
 
 
 @pytest.mark.parametrize(("kind", "text"), [(RATE, "0.60x"), (COST, "0.25x"), (SPEED, "4.00x faster")])
@@ -82,7 +85,9 @@ def test_every_form_of_the_table_has_every_row() -> None:
         assert row.title in shown
     written: dict[str, Any] = json.loads(json.dumps(report.as_json(lines, samples, about), allow_nan=False))
     assert [row["name"] for row in written["rows"]] == [row.name for row in ROWS]
-    assert written["rows"][0]["samples"]["kvorum"] == [{"value": 2.0, "p50_ms": None, "p99_ms": None}]
+    assert written["rows"][0]["samples"]["kvorum"] == [
+        {"value": 2.0, "p50_ms": None, "p99_ms": None, "worst_ms": None, "generator_share": None}
+    ]
 
 
 def test_rows_have_names_of_their_own() -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from bench.rows import QUICK, ROWS
+from bench.model import QUICK
+from bench.rows import ROWS
 from bench.run import run, turns
 
 ROOT: Final = Path(__file__).parents[2]
