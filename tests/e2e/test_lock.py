@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 
+from kvorum import errors
 from tests.conftest import StartMember
 from tests.e2e.conftest import Both
 from tests.e2e.turns import SECONDS, Answer, Party, eventually, key_of
@@ -260,6 +262,64 @@ def test_each_waits_for_the_one_before(tmp_path: Path) -> None:
         p.unlock(keys[0])
         assert calls[1].answer()[0] == "locked"
         assert waiting() == [0] + [1] * (len(keys) - 2) + [0]
+
+
+def test_a_queue_outlives_a_member_that_is_killed(start_member: StartMember) -> None:
+    """The keys are the queue: who asks again with the same lease has kept the place."""
+    results = []
+    for program in (process.etcd(), process.kvorum()):
+        member = start_member(program)
+        with party(member) as p:
+            p.grant(0x101, 0x102, 0x103)
+            answers = [p.lock(b"kept", 0x101).answer()]
+            cut_off = []
+            for lease in (0x102, 0x103):
+                cut_off.append(p.lock(b"kept", lease))
+                p.await_queue(b"kept", *range(0x101, lease + 1))
+            member.kill()
+            assert [call.answer()[0] for call in cut_off] == ["UNAVAILABLE"] * 2
+            member.start()
+            waiting = [p.lock(b"kept", lease) for lease in (0x103, 0x102)]
+            answers.append(p.unlock(key_of(b"kept", 0x101)))
+            answers.append(waiting[1].answer())
+            assert not waiting[0].done
+            answers.append(p.unlock(key_of(b"kept", 0x102)))
+            answers.append(waiting[0].answer())
+            results.append([answer[:-1] for answer in answers])  # terms depend on how often it campaigned
+    assert results[0] == results[1]
+    assert [answer[1] for answer in results[1] if answer[0] == "locked"] == [
+        key_of(b"kept", lease) for lease in (0x101, 0x102, 0x103)
+    ]
+
+
+def test_a_member_that_is_full_or_takes_few_operations(start_member: StartMember) -> None:
+    results = []
+    for program in (process.etcd(), process.kvorum()):
+        flags = ("--quota-backend-bytes=300000", "--max-txn-ops=1")
+        with party(start_member(program, flags=flags)) as p:
+            p.grant(0x101, 0x102)
+            answers: list[object] = [
+                p.lock(b"few", 0x101).answer(),
+                p.campaign(b"few", 0x101, b"x").answer(),
+            ]
+            with pytest.raises(grpc.RpcError, match="database space exceeded"):
+                p.client.put(b"large", bytes(400_000))
+            leader = p.leader_key(b"few", 0x101, 1)
+            answers += [
+                p.lock(b"full", 0x101).answer(),
+                p.lock(b"full", 0).answer(),
+                p.campaign(b"full", 0x101, b"x").answer(),
+                p.campaign(b"few", 0x101, b"x").answer(),
+                p.proclaim(leader, b"y"),
+                p.leader(b"few"),
+                p.resign(leader),
+                p.unlock(b"few"),
+            ]
+            results.append(answers)
+    assert results[0] == results[1]
+    refusals = [answer for answer in results[1] if isinstance(answer, tuple) and answer[0] == "UNKNOWN"]
+    assert refusals[0] == ("UNKNOWN", errors.ERR_TOO_MANY_OPS.message)
+    assert ("UNKNOWN", errors.ERR_NO_SPACE.message) in refusals
 
 
 def test_a_member_that_stops_answers_who_waits(start_member: StartMember) -> None:

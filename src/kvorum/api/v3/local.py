@@ -49,11 +49,11 @@ class LocalClient:
             EtcdError: as KV.Txn.
         """
         opened = OpenedTxn(request)
+        if not self.node.has_room_for(opened.cost_bytes):
+            raise errors.ERR_NO_SPACE
         error = checks.check_txn(opened, self._max_txn_ops)
         if error is not None:
             raise error
-        if not self.node.has_room_for(opened.cost_bytes):
-            raise errors.ERR_NO_SPACE
         result = await self._propose(requests.TXN, request.SerializeToString(), opened)
         return result.revision or self.node.revision, TxnResponse.FromString(result.body)
 
