@@ -16,6 +16,7 @@ from tests.support.client import Client
 from tests.support.process import Member, MemberError
 
 WRITERS = 4
+ATTEMPTS = 6
 SEED = int(os.environ.get("KVORUM_TEST_SEED", "20161121"))
 
 # Small snapshots, so that .snap files, their markers and purging are part of nearly every run.
@@ -64,17 +65,29 @@ def revive(member: Member, failpoints: str) -> Member:
 
 def check(member: Member, writers: list[Writer]) -> None:
     """Ask a restarted member for everything; if its failpoint ends it meanwhile, the next one is asked."""
-    client = Client(member.endpoint, wait_for_ready=False)
-    try:
-        for writer in writers:
-            writer.check(client)
-    except grpc.RpcError:
-        assert member.wait_exit() == -signal.SIGKILL, member.log_tail()
-        check(member.start(), writers)
-    finally:
-        client.close()
+    for _ in range(ATTEMPTS):
+        client = Client(member.endpoint, wait_for_ready=False)
+        try:
+            for writer in writers:
+                writer.check(client)
+            break
+        except grpc.RpcError:
+            if ended(member):  # otherwise the machine was too busy to connect in time: ask again
+                member.start()
+        finally:
+            client.close()
+    else:
+        pytest.fail(f"seed {SEED}: not answered in {ATTEMPTS} attempts\n{member.log_tail()}")
     violations = [text for writer in writers for text in writer.violations]
     assert not violations, f"seed {SEED}: {violations}"
+
+
+def ended(member: Member) -> bool:
+    """Whether its failpoint has killed it."""
+    try:
+        return member.wait_exit(2) == -signal.SIGKILL
+    except MemberError:
+        return False
 
 
 def fresh(tmp_path: Path, name: str) -> Member:

@@ -165,7 +165,8 @@ def test_snapshots_and_segments_are_purged(start_member: StartMember, connect: C
     segments = sorted((member.data_dir / "member" / "wal").glob("*.wal"))
     said = messages(member)
     assert said.count("triggering snapshot") >= 4
-    assert said.count("saved snapshot") == said.count("triggering snapshot")
+    # The end may come between the two.
+    assert said.count("triggering snapshot") - said.count("saved snapshot") in (0, 1)
     assert len(snaps) == 2
     assert len(segments) == 1
     purged = {record["path"] for record in member.log_records() if record["msg"] == "purged"}
