@@ -11,7 +11,7 @@ import pytest
 from kvorum import errors
 from kvorum.api.v3.waiting import WaitingCalls
 from kvorum.errors import EtcdError
-from kvorum.rpc.grpc import UnaryCall
+from kvorum.rpc.grpc import StreamCall, UnaryCall
 from tests.rpc.grpc_kit import SECONDS, Running, channel, running
 
 
@@ -25,9 +25,16 @@ class Waiters:
         self.gates: Final[dict[bytes, asyncio.Event]] = {}
         self.changed: Final = threading.Condition()
         server.server.unary("/test.Waiting/Wait", self.wait)
+        server.server.stream("/test.Waiting/Observe", self.observe, "server_stream")
 
     def wait(self, call: UnaryCall, name: bytes) -> None:
         self.calls.start(call, self._wait(name))
+
+    async def observe(self, call: StreamCall) -> None:
+        name = await call.read()
+        assert name is not None
+        with self.calls.entered(call):
+            await call.write(await self._wait(name))
 
     async def _wait(self, name: bytes) -> bytes:
         self.gates[name] = asyncio.Event()
@@ -110,6 +117,23 @@ def test_bounds(waiters: Waiters) -> None:
         calls.append(begin(first, b"4"))
         waiters.await_waiting(b"2", b"3", b"4")
     waiters.await_waiting()
+
+
+def test_streams_count_as_well(waiters: Waiters) -> None:
+    with channel(waiters.server) as client:
+        observe = client.unary_stream("/test.Waiting/Observe")
+        streams = [observe(name, timeout=SECONDS) for name in (b"1", b"2")]
+        waiters.await_waiting(b"1", b"2")
+        too_many = text(errors.ERR_REQUEST_TOO_MANY_REQUESTS)
+        assert refusal(begin(client, b"3")) == too_many
+        refused = observe(b"3", timeout=SECONDS)
+        with pytest.raises(grpc.RpcError):
+            next(refused)
+        assert (refused.code().value[0], refused.details()) == too_many
+        waiters.let(b"1")
+        assert list(streams[0]) == [b"1"]
+        streams[1].cancel()
+        waiters.await_waiting()
 
 
 def test_a_client_that_goes(waiters: Waiters) -> None:
