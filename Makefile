@@ -37,6 +37,9 @@ check: $(VENV)/.run $(VENV)/.dev ## ruff, mypy --strict, the tidy test
 bench: $(VENV)/.run $(VENV)/.dev ## Kvorum and etcd side by side (needs h2load)
 	$(BIN)/python -m bench
 
+differential: $(VENV)/.run $(VENV)/.dev ## thousands of random programs, the same to etcd and to Kvorum
+	$(BIN)/python -m tests.differential
+
 proto: $(VENV)/.run $(VENV)/.dev ## regenerate src/kvorum/proto/*_pb2.py
 	$(BIN)/python scripts/protoc.py
 
