@@ -11,6 +11,8 @@ from typing import Any, Final
 from google.protobuf.message import Message
 
 from kvorum.proto import rpc_pb2 as pb
+from kvorum.proto.v3election_pb2 import CampaignResponse
+from kvorum.proto.v3lock_pb2 import LockResponse
 
 CHOSEN_LEASE: Final = -1
 """Stands for any lease ID that a server chose."""
@@ -76,6 +78,21 @@ def refusal_of_body(code: str) -> tuple[str, str]:
     no message").
     """
     return code, "unreadable"
+
+
+def of_lost_place(answer: object, *, key_exists: bool) -> object:
+    """What a Lock or Campaign answered that waited until its own key was gone, or was made anew by others.
+
+    etcd tells a campaigner that it leads, and one who locks that it holds the lock if there is a key of that
+    name again; Kvorum refuses both ("a wait whose own key was deleted").
+    """
+    if isinstance(answer, CampaignResponse) or answer == ("UNKNOWN", "election: not leader"):
+        return "lost its place"
+    if key_exists and (
+        isinstance(answer, LockResponse) or answer == ("UNKNOWN", "mutex: session is expired")
+    ):
+        return "lost its place"
+    return answer
 
 
 REVISIONS: Final = frozenset(

@@ -8,6 +8,7 @@ from tests.differential.normal import without_ids
 from tests.differential.side import Side
 from tests.differential.steps import Step
 from tests.differential.streams import StuckError
+from tests.differential.telling import first_difference, in_one_line
 
 __all__ = ["Pair", "Sides", "shrunk", "without_ids"]
 
@@ -85,6 +86,7 @@ def shrunk(pair: Pair, steps: Sequence[Step]) -> list[Step]:
 
 def _told(steps: Sequence[Step], number: int, names: Sequence[str], answers: Sequence[object]) -> str:
     where = f"step {number}" if number < len(steps) else "what the watches delivered"
-    done = "\n".join(f"  {at}: {step}" for at, step in enumerate(steps[: number + 1]))
-    told = "\n".join(f"{name}: {answer}" for name, answer in zip(names, answers, strict=True))
-    return f"{where} differs:\n{done}\n{told}"
+    done = "\n".join(f"  {at}: {in_one_line(step)}" for at, step in enumerate(steps[: number + 1]))
+    path, *parts = first_difference(answers[0], answers[1])
+    told = "\n".join(f"  {name}: {in_one_line(part)}" for name, part in zip(names, parts, strict=True))
+    return f"{where} differs:\n{done}\nat {path or 'the answer'}\n{told}"

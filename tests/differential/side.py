@@ -40,6 +40,12 @@ class Side:
         """Make a unary call; returns its answer, comparable."""
         return self.comparable(self.outcome(method, self.placed(request)))
 
+    def won(self, answer: object) -> object:
+        """Remember the leader key if an answer to Campaign has one; returns the answer."""
+        if isinstance(answer, CampaignResponse):
+            self.leaders.append(answer.leader)
+        return answer
+
     def placed(self, request: Message) -> Any:
         """Return the request with the revisions of this run."""
         return normal.shifted(request, self.base)
@@ -71,8 +77,6 @@ class Side:
         if isinstance(outcome, grpc.RpcError):
             call = cast("grpc.Call", outcome)
             return call.code().name, call.details()
-        if isinstance(outcome, CampaignResponse):
-            self.leaders.append(outcome.leader)
         normal.without_ids(outcome)
         normal.without_order_among_equals(outcome)
         normal.without_order_of_lease_keys(outcome)
@@ -89,9 +93,8 @@ class Side:
             StuckError: something did not come.
         """
         for step in steps:
-            answers.append(  # noqa: PERF401 # what was answered before StuckError counts
-                (step.perform(self), *self.waits.released())
-            )
+            answer = step.perform(self)
+            answers.append((answer, *[(key, self.won(told)) for key, told in self.waits.released()]))
         answers.append(self.watching.end(self.base))
 
     def clean(self) -> int:

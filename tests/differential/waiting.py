@@ -18,6 +18,7 @@ from kvorum.proto import kv_pb2 as kv
 from kvorum.proto import rpc_pb2 as pb
 from kvorum.proto.v3election_pb2 import CampaignRequest
 from kvorum.proto.v3lock_pb2 import LockRequest
+from tests.differential import normal
 from tests.differential.responses import RESPONSES
 from tests.differential.streams import WAIT_SECONDS, StuckError
 from tests.differential.watching import Control
@@ -79,13 +80,14 @@ class Waits:
         self._waiting.append(_Waiting(future, request.name, mine, revision))
         return "waits"
 
-    def released(self) -> Sequence[object]:
+    def released(self) -> Sequence[tuple[bytes, object]]:
         """Await the calls that nobody is before any more; returns their answers. Raises StuckError."""
         answers = []
         for wait in list(self._waiting):
-            if not any(pair.create_revision < wait.create_revision for pair in self._keys(wait.name)):
+            keys = self._keys(wait.name)
+            if not any(pair.create_revision < wait.create_revision for pair in keys):
                 self._waiting.remove(wait)
-                answers.append((wait.key, self._result(wait)))
+                answers.append((wait.key, self._answer_of(wait, keys)))
         return answers
 
     def cancel(self, control: Control) -> object:
@@ -112,6 +114,13 @@ class Waits:
         """Cancel all of them and wait for nothing."""
         while self._waiting:
             self._waiting.pop().future.cancel()
+
+    def _answer_of(self, wait: _Waiting, keys: Sequence[kv.KeyValue]) -> object:
+        answer = self._result(wait)
+        own = [pair.create_revision for pair in keys if pair.key == wait.key]
+        if own == [wait.create_revision]:
+            return answer
+        return normal.of_lost_place(answer, key_exists=bool(own))
 
     def _result(self, wait: _Waiting) -> object:
         try:

@@ -18,8 +18,11 @@ BODIES: Final = (
     b"\x0f\x01",  # the same, of field 1
     b"\xfa\x07\x03abc",  # field 127 is unknown
     b"\x80",  # a tag cut short
-    b"\x0a\x00",  # field 1 as bytes, empty
+    b"\x18\x96\x01\x22\x01",  # ends within field 4
 )
+"""No known field of a wrong type among them: etcd 3.5 refuses that, Kvorum as later releases takes it for an
+unknown field ("a known field of a wire type that is not its own").
+"""
 
 
 class BadInput(Surface):
@@ -27,5 +30,5 @@ class BadInput(Surface):
 
     def step(self) -> Step:
         method = self.random.choice(tuple(RESPONSES))
-        bodies = [body for body in BODIES if body not in (b"", BODIES[6], BODIES[8]) or method not in WAITING]
+        bodies = [body for body in BODIES if body not in (b"", BODIES[6]) or method not in WAITING]
         return RawCall(method, self.random.choice(bodies))

@@ -31,7 +31,7 @@ class Acquire:
     def perform(self, side: Side) -> object:
         if side.waits.would_wait(self.request):
             return side.waits.begin(self.method, self.request, side.watching.control)
-        return side.comparable(side.outcome(self.method, self.request))
+        return side.won(side.comparable(side.outcome(self.method, self.request)))
 
     def __str__(self) -> str:
         return f"{self.method.rpartition('/')[2]}({text_of(self.request)})"
