@@ -1,4 +1,4 @@
-"""Renewals that have to wait: for a leader, for a checkpoint to be taken back, for the end of an expired lease."""
+"""Renewals that have to wait: for a leader, for a checkpoint to be taken back, for an expired lease's end."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

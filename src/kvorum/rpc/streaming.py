@@ -182,7 +182,8 @@ class StreamCall(Stream):
     def when_writable(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called once, when ``write_nowait`` is worth another try or the call has ended.
 
-        For writers without a task; there is one at a time. It is not called before this returns.
+        For writers without a task; there is one at a time. It is called in the middle of sending, so it
+        should only schedule, or write.
         """
         assert self._on_writable is None, "two who wait to write to one stream"
         self._on_writable = callback
