@@ -5,7 +5,8 @@ to chance, and in what ``docs/differences.md`` lists as deliberate. The key of a
 quoted in its docstring.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import groupby
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -51,6 +52,17 @@ def without_order_of_lease_keys(message: Message) -> None:
     """Sort the keys of a lease ("order of a lease's keys")."""
     if isinstance(message, pb.LeaseTimeToLiveResponse):
         message.keys.sort()
+
+
+def without_order_among_equal_ttls(message: Message, ttls: Mapping[int, int]) -> None:
+    """Put leases of one TTL that are listed together into the order of their IDs ("order of leases whose ends
+    are less than a millisecond apart"); ``ttls`` are those granted, by ID.
+    """
+    if isinstance(message, pb.LeaseLeasesResponse):
+        runs = groupby((lease.ID for lease in message.leases), key=lambda lease: ttls.get(lease, 0))
+        ordered = [lease for _, run in runs for lease in sorted(run)]
+        del message.leases[:]
+        message.leases.extend(pb.LeaseStatus(ID=lease) for lease in ordered)
 
 
 def without_chosen_leases(message: Message, given: Collection[int]) -> None:

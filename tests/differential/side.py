@@ -31,6 +31,7 @@ class Side:
         self.watching: Final = Watching(client)
         self.waits: Final = Waits(client, self.comparable)
         self.leaders: Final[list[LeaderKey]] = []  # of the campaigns that were won
+        self._ttls: Final[dict[int, int]] = {}  # granted, by lease
         self.base = 0
         self._began = time.monotonic()
 
@@ -80,6 +81,9 @@ class Side:
         normal.without_ids(outcome)
         normal.without_order_among_equals(outcome)
         normal.without_order_of_lease_keys(outcome)
+        if isinstance(outcome, pb.LeaseGrantResponse):
+            self._ttls[outcome.ID] = outcome.TTL
+        normal.without_order_among_equal_ttls(outcome, self._ttls)
         normal.without_chosen_leases(outcome, GIVEN_LEASES)
         normal.without_passing_time(outcome, time.monotonic() - self._began)
         return outcome

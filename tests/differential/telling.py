@@ -37,5 +37,5 @@ def in_one_line(thing: object) -> str:
     else:
         text = str(thing)
     text = re.sub(r"(.)\1{15,}", lambda run: f"{run[1]}<{len(run[0])} times>", text)
-    text = re.sub(r"((\\+[0-7]{3}|\\+x[0-9a-f]{2}|\\+.|[ -~]){40})(\\+[0-7]{3}){60,}", r"\1<and so on>", text)
+    text = re.sub(r"(?:\\{1,2}(?:[0-7]{3}|x[0-9a-f]{2})){8,}", "<bytes>", text)
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."

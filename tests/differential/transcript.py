@@ -25,7 +25,6 @@ class Transcript:
         self.items: Final[list[Item]] = []
         self._base: Final = base
         self._last_revision = 0
-        self._bookmark = 0  # everything up to here has been delivered, said the last response
         self._unfinished = False  # the last response was a fragment that others follow
 
     def add(self, response: pb.WatchResponse) -> None:
@@ -37,7 +36,7 @@ class Transcript:
 
     def _add_control(self, response: pb.WatchResponse) -> None:
         if response.created:
-            self._last_revision = self._bookmark = 0
+            self._last_revision = 0
         normal.without_ids(response)
         self.items.append(("control", response))
 
@@ -46,7 +45,7 @@ class Transcript:
             self.items.append(("revision split over two responses", self._last_revision - self._base))
         for event in response.events:
             revision = event.kv.mod_revision
-            if revision <= self._bookmark or revision < self._last_revision:
+            if revision < self._last_revision:
                 self.items.append(("delivered again or late", revision - self._base))
             if revision > response.header.revision:
                 self.items.append(("event newer than its header", revision - self._base))
@@ -54,8 +53,6 @@ class Transcript:
             if event.kv.key != MARKER:
                 self._add_event(revision - self._base, event)
         self._unfinished = response.fragment
-        if not response.fragment:
-            self._bookmark = response.header.revision
 
     def _add_event(self, revision: int, event: kv.Event) -> None:
         if self.items and self.items[-1][0] == revision:
