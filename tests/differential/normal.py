@@ -77,12 +77,12 @@ def without_chosen_leases(message: Message, given: Collection[int]) -> None:
 
 
 def without_passing_time(message: Message, elapsed_seconds: float) -> None:
-    """Replace a remaining time by the granted one, if it may be what is left after at most so long."""
+    """Replace a remaining time by what is left at first, if it may be what is left after at most so long."""
     if isinstance(message, pb.LeaseTimeToLiveResponse) and message.grantedTTL:
         left = message.grantedTTL - message.TTL
         # Both truncate what remains, and some time has always passed.
         if 1 <= left <= elapsed_seconds + 2:
-            message.TTL = message.grantedTTL
+            message.TTL = message.grantedTTL - 1
 
 
 def refusal_of_body(code: str) -> tuple[str, str]:
