@@ -25,7 +25,7 @@ def test_varints_are_read_back_where_they_stand(value: int, before: bytes, after
 def test_a_varint_without_an_end_is_refused() -> None:
     with pytest.raises(IndexError):
         read_varint(b"\x80\x80", 0)
-    with pytest.raises(ValueError, match="ten bytes"):
+    with pytest.raises(IndexError, match="ten bytes"):
         read_varint(b"\x80" * 11, 0)
 
 

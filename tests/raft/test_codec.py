@@ -268,14 +268,6 @@ def test_garbage_is_refused(decode: object) -> None:
         decode(b"\xff\xff\xff")
 
 
-@given(UINT64)
-def test_varint(n: int) -> None:
-    encoded = codec.encode_varint(n)
-    assert sum((byte & 0x7F) << 7 * i for i, byte in enumerate(encoded)) == n
-    assert all(byte & 0x80 for byte in encoded[:-1])
-    assert not encoded[-1] & 0x80
-
-
 def test_names_are_those_of_the_protocol() -> None:
     for number, name in enumerate(types.MESSAGE_NAMES):
         assert raft_pb2.MessageType.Value(name) == number

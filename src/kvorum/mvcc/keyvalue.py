@@ -11,42 +11,15 @@ well.
 
 from typing import Final, NamedTuple
 
+from kvorum.proto.wire import SHORT_VARINTS, read_varint
+from kvorum.proto.wire import varint as varint
+
 _KEY: Final = 0x0A
 _CREATE: Final = 0x10
 _MOD: Final = 0x18
 _VERSION: Final = 0x20
 _VALUE: Final = 0x2A
 _LEASE: Final = 0x30
-_U64: Final = (1 << 64) - 1
-
-
-def _slow_varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-_VARINTS: Final = tuple(_slow_varint(number) for number in range(2048))
-
-
-def varint(number: int) -> bytes:
-    """A number as a base-128 varint; a negative int64 as its two's complement, ten bytes long."""
-    if number < 2048:
-        if number < 0:
-            return _slow_varint(number & _U64)
-        return _VARINTS[number]
-    if number < 0x4000:
-        return bytes((number & 0x7F | 0x80, number >> 7))
-    if number < 0x200000:
-        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
-    if number < 0x10000000:
-        return bytes(
-            (number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14 & 0x7F | 0x80, number >> 21)
-        )
-    return _slow_varint(number)
 
 
 def revisions_field(create: int, mod: int, version: int) -> bytes:
@@ -69,11 +42,11 @@ def encode(key: bytes, create: int, mod: int, version: int, value: bytes, lease:
 def encode_around(key: bytes, revisions: bytes, value: bytes, lease: int) -> bytes:
     """Serialize a KeyValue, whose key is not empty, around a finished ``revisions_field``."""
     size = len(key)
-    key_size = _VARINTS[size] if size < 2048 else varint(size)
+    key_size = SHORT_VARINTS[size] if size < 0x4000 else varint(size)
     if not value:
         return b"".join((b"\n", key_size, key, revisions, b"\x30" + varint(lease) if lease else b""))
     size = len(value)
-    value_size = _VARINTS[size] if size < 2048 else varint(size)
+    value_size = SHORT_VARINTS[size] if size < 0x4000 else varint(size)
     if lease:
         return b"".join((b"\n", key_size, key, revisions, b"*", value_size, value, b"\x30", varint(lease)))
     return b"".join((b"\n", key_size, key, revisions, b"*", value_size, value))
@@ -84,22 +57,6 @@ def encode_key(key: bytes) -> bytes:
     return b"\x0a" + varint(len(key)) + key if key else b""
 
 
-def _varint_at(data: bytes, at: int) -> tuple[int, int]:
-    """The varint at an offset, and the offset behind it."""
-    byte = data[at]
-    if byte < 0x80:
-        return byte, at + 1
-    number = byte & 0x7F
-    shift = 7
-    while True:
-        at += 1
-        byte = data[at]
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, at + 1
-        shift += 7
-
-
 def key_of(kv: bytes) -> bytes:
     """The key of a serialized KeyValue."""
     if not kv or kv[0] != _KEY:
@@ -107,13 +64,13 @@ def key_of(kv: bytes) -> bytes:
     length = kv[1]
     if length < 0x80:
         return kv[2 : 2 + length]
-    length, at = _varint_at(kv, 1)
+    length, at = read_varint(kv, 1)
     return kv[at : at + length]
 
 
 def key_end(kv: bytes) -> int:
     """The offset behind the key, of a KeyValue that has one."""
-    length, at = _varint_at(kv, 1)
+    length, at = read_varint(kv, 1)
     return at + length
 
 
@@ -129,7 +86,7 @@ def create_revision_of(kv: bytes) -> int:
     if length < 0x80:
         at = length + 3
     else:
-        length, at = _varint_at(kv, 1)
+        length, at = read_varint(kv, 1)
         at += length + 1
     byte = kv[at]
     if byte < 0x80:
@@ -164,20 +121,20 @@ def parse(kv: bytes) -> KeyValueView:
     key = b""
     create = mod = version = lease = start = stop = 0
     if at < end and kv[at] == _KEY:
-        length, at = _varint_at(kv, at + 1)
+        length, at = read_varint(kv, at + 1)
         key = kv[at : at + length]
         at += length
     if at < end and kv[at] == _CREATE:
-        create, at = _varint_at(kv, at + 1)
+        create, at = read_varint(kv, at + 1)
     if at < end and kv[at] == _MOD:
-        mod, at = _varint_at(kv, at + 1)
+        mod, at = read_varint(kv, at + 1)
     if at < end and kv[at] == _VERSION:
-        version, at = _varint_at(kv, at + 1)
+        version, at = read_varint(kv, at + 1)
     if at < end and kv[at] == _VALUE:
-        length, start = _varint_at(kv, at + 1)
+        length, start = read_varint(kv, at + 1)
         at = stop = start + length
     if at < end and kv[at] == _LEASE:
-        lease, at = _varint_at(kv, at + 1)
+        lease, at = read_varint(kv, at + 1)
         if lease >> 63:
             lease -= 1 << 64
     if at != end:
@@ -190,7 +147,7 @@ def without_value(kv: bytes) -> bytes:
     at = 0
     end = len(kv)
     if at < end and kv[at] == _KEY:
-        length, at = _varint_at(kv, at + 1)
+        length, at = read_varint(kv, at + 1)
         at += length
     while at < end:
         tag = kv[at]
@@ -202,5 +159,5 @@ def without_value(kv: bytes) -> bytes:
         at += 1
     if at >= end or kv[at] != _VALUE:
         return kv
-    length, start = _varint_at(kv, at + 1)
+    length, start = read_varint(kv, at + 1)
     return kv[:at] + kv[start + length :]

@@ -7,33 +7,33 @@ Source: https://protobuf.dev/programming-guides/encoding/.
 
 from typing import Final
 
-_ONE_BYTE: Final = tuple(bytes((n,)) for n in range(128))
-_TWO_BYTES: Final = tuple(bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 14))
+SHORT_VARINTS: Final = tuple(
+    bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 14)
+)
+"""The varints of one and two bytes, by number: what hot paths look up instead of calling ``varint``."""
 _MASK_64: Final = (1 << 64) - 1
 
 
 def varint(value: int) -> bytes:
     """Encode ``value`` (int64 or uint64) as a varint; negative numbers take ten bytes, as protobuf has it."""
-    if 0 <= value < 16384:
-        return _ONE_BYTE[value] if value < 128 else _TWO_BYTES[value]
-    value &= _MASK_64
-    out = bytearray()
-    while value > 127:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    if value < 0x4000:
+        if value < 0:
+            return varint(value & _MASK_64)
+        return SHORT_VARINTS[value]
+    if value < 0x200000:
+        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
+    head = bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14 & 0x7F | 0x80))
+    return head + varint(value >> 21)
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
     """Decode the varint at ``at``; returns the unsigned value and where the next byte is.
 
     Raises:
-        IndexError: the data ends inside the varint.
-        ValueError: it is longer than ten bytes.
+        IndexError: the data ends inside the varint, or it is longer than ten bytes.
     """
     byte = data[at]
-    if byte < 128:
+    if byte < 0x80:
         return byte, at + 1
     value = byte & 0x7F
     shift = 7
@@ -41,11 +41,11 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
         at += 1
         byte = data[at]
         value |= (byte & 0x7F) << shift
-        if byte < 128:
+        if byte < 0x80:
             return value & _MASK_64, at + 1
         shift += 7
         if shift > 63:
-            raise ValueError("varint is longer than ten bytes")
+            raise IndexError("a varint is longer than ten bytes")
 
 
 def int64(unsigned: int) -> int:

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError as ProtobufDecodeError
 from google.protobuf.message import Message as ProtobufMessage
 
 from kvorum.proto import raft_pb2
+from kvorum.proto.wire import SHORT_VARINTS, varint
 from kvorum.raft.types import (
     EMPTY_SNAPSHOT,
     ENTRY_CONF_CHANGE,
@@ -33,7 +34,6 @@ from kvorum.raft.types import (
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
-_ONE_BYTE: Final = tuple(bytes((n,)) for n in range(128))
 _TYPE_HEADS: Final = (b"\x08\x00\x10", b"\x08\x01\x10", b"\x08\x02\x10")
 _EMPTY_SNAPSHOT_FIELD: Final = b"\x4a\x0a\x12\x08\x0a\x02\x28\x00\x10\x00\x18\x00"
 """Field 9 of a message without a snapshot: it is not nullable, so an empty one is written."""
@@ -41,21 +41,6 @@ _EMPTY_SNAPSHOT_FIELD: Final = b"\x4a\x0a\x12\x08\x0a\x02\x28\x00\x10\x00\x18\x0
 
 class CodecError(ValueError):
     """The bytes are not the message they should be."""
-
-
-def encode_varint(n: int) -> bytes:
-    """Encode ``0 <= n < 2**64`` in base 128, low groups first."""
-    if n < 0x80:
-        return _ONE_BYTE[n]
-    if n < 0x4000:
-        return bytes((n & 0x7F | 0x80, n >> 7))
-    if n < 0x200000:
-        return bytes((n & 0x7F | 0x80, n >> 7 & 0x7F | 0x80, n >> 14))
-    if n < 0x10000000:
-        return bytes((n & 0x7F | 0x80, n >> 7 & 0x7F | 0x80, n >> 14 & 0x7F | 0x80, n >> 21))
-    return bytes((n & 0x7F | 0x80, n >> 7 & 0x7F | 0x80, n >> 14 & 0x7F | 0x80, n >> 21 & 0x7F | 0x80)) + (
-        encode_varint(n >> 28)
-    )
 
 
 # --- entries: the hot part ----------------------------------------------------------------------------------
@@ -66,7 +51,7 @@ def encode_entry(entry: Entry) -> bytes:
     term = entry.term
     index = entry.index
     data = entry.data
-    head = _TYPE_HEADS[entry.type] + (_ONE_BYTE[term] if term < 0x80 else encode_varint(term))
+    head = _TYPE_HEADS[entry.type] + (SHORT_VARINTS[term] if term < 0x4000 else varint(term))
     # The index is rarely below 2**14 and for long below 2**28; written out, as this runs once per put.
     if 0x4000 <= index < 0x200000:
         middle = bytes((0x18, index & 0x7F | 0x80, index >> 7 & 0x7F | 0x80, index >> 14))
@@ -75,7 +60,7 @@ def encode_entry(entry: Entry) -> bytes:
             (0x18, index & 0x7F | 0x80, index >> 7 & 0x7F | 0x80, index >> 14 & 0x7F | 0x80, index >> 21)
         )
     else:
-        middle = b"\x18" + encode_varint(index)
+        middle = b"\x18" + varint(index)
     size = len(data)
     if size == 0:
         return head + middle
@@ -83,7 +68,7 @@ def encode_entry(entry: Entry) -> bytes:
         return head + middle + bytes((0x22, size)) + data
     if size < 0x4000:
         return head + middle + bytes((0x22, size & 0x7F | 0x80, size >> 7)) + data
-    return head + middle + b'"' + encode_varint(size) + data
+    return head + middle + b'"' + varint(size) + data
 
 
 def decode_entry(data: Bytes) -> Entry:
@@ -162,9 +147,9 @@ def entries_size(entries: Sequence[Entry]) -> int:
 def encode_hard_state(state: HardState) -> bytes:
     """Encode term, vote and commit, zeros too."""
     return b"\x08%b\x10%b\x18%b" % (
-        encode_varint(state.term),
-        encode_varint(state.vote),
-        encode_varint(state.commit),
+        varint(state.term),
+        varint(state.vote),
+        varint(state.commit),
     )
 
 
@@ -201,7 +186,7 @@ def decode_conf_state(data: Bytes) -> ConfState:
 def _repeat(parts: list[bytes], tag: bytes, values: tuple[int, ...]) -> None:
     for value in values:
         parts.append(tag)
-        parts.append(encode_varint(value))
+        parts.append(varint(value))
 
 
 def _conf_state_of(message: raft_pb2.ConfState) -> ConfState:
@@ -221,20 +206,20 @@ def encode_snapshot_metadata(metadata: SnapshotMetadata) -> bytes:
     """Encode where a snapshot stands."""
     conf_state = encode_conf_state(metadata.conf_state)
     return b"\x0a%b%b\x10%b\x18%b" % (
-        encode_varint(len(conf_state)),
+        varint(len(conf_state)),
         conf_state,
-        encode_varint(metadata.index),
-        encode_varint(metadata.term),
+        varint(metadata.index),
+        varint(metadata.term),
     )
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
     """Encode a snapshot: data if there is any, metadata always."""
     metadata = encode_snapshot_metadata(snapshot.metadata)
-    tail = b"\x12%b%b" % (encode_varint(len(metadata)), metadata)
+    tail = b"\x12%b%b" % (varint(len(metadata)), metadata)
     if not snapshot.data:
         return tail
-    return b"\x0a%b%b%b" % (encode_varint(len(snapshot.data)), snapshot.data, tail)
+    return b"\x0a%b%b%b" % (varint(len(snapshot.data)), snapshot.data, tail)
 
 
 def decode_snapshot_metadata(data: Bytes) -> SnapshotMetadata:
@@ -269,23 +254,23 @@ def _snapshot_of(message: raft_pb2.Snapshot) -> Snapshot:
 def encode_conf_change(change: ConfChange) -> bytes:
     """Encode a ConfChange, the data of an entry of type ENTRY_CONF_CHANGE."""
     head = b"\x08%b\x10%b\x18%b" % (
-        encode_varint(change.id),
-        encode_varint(change.type),
-        encode_varint(change.node_id),
+        varint(change.id),
+        varint(change.type),
+        varint(change.node_id),
     )
     if not change.context:
         return head
-    return b'%b"%b%b' % (head, encode_varint(len(change.context)), change.context)
+    return b'%b"%b%b' % (head, varint(len(change.context)), change.context)
 
 
 def encode_conf_change_v2(change: ConfChangeV2) -> bytes:
     """Encode a ConfChangeV2, the data of an entry of type ENTRY_CONF_CHANGE_V2."""
-    parts = [b"\x08", encode_varint(change.transition)]
+    parts = [b"\x08", varint(change.transition)]
     for single in change.changes:
-        body = b"\x08%b\x10%b" % (encode_varint(single.type), encode_varint(single.node_id))
-        parts += (b"\x12", encode_varint(len(body)), body)
+        body = b"\x08%b\x10%b" % (varint(single.type), varint(single.node_id))
+        parts += (b"\x12", varint(len(body)), body)
     if change.context:
-        parts += (b"\x1a", encode_varint(len(change.context)), change.context)
+        parts += (b"\x1a", varint(len(change.context)), change.context)
     return b"".join(parts)
 
 
@@ -330,26 +315,26 @@ def encode_message(message: Message) -> bytes:
     parts = [
         b"\x08%b\x10%b\x18%b\x20%b\x28%b\x30%b"
         % (
-            encode_varint(message.type),
-            encode_varint(message.to),
-            encode_varint(message.from_),
-            encode_varint(message.term),
-            encode_varint(message.log_term),
-            encode_varint(message.index),
+            varint(message.type),
+            varint(message.to),
+            varint(message.from_),
+            varint(message.term),
+            varint(message.log_term),
+            varint(message.index),
         )
     ]
     for entry in message.entries:
         body = encode_entry(entry)
-        parts += (b"\x3a", encode_varint(len(body)), body)
-    parts += (b"\x40", encode_varint(message.commit))
+        parts += (b"\x3a", varint(len(body)), body)
+    parts += (b"\x40", varint(message.commit))
     if message.snapshot is EMPTY_SNAPSHOT:
         parts.append(_EMPTY_SNAPSHOT_FIELD)
     else:
         snapshot = encode_snapshot(message.snapshot)
-        parts += (b"\x4a", encode_varint(len(snapshot)), snapshot)
-    parts += (b"\x50\x01\x58" if message.reject else b"\x50\x00\x58", encode_varint(message.reject_hint))
+        parts += (b"\x4a", varint(len(snapshot)), snapshot)
+    parts += (b"\x50\x01\x58" if message.reject else b"\x50\x00\x58", varint(message.reject_hint))
     if message.context:
-        parts += (b"\x62", encode_varint(len(message.context)), message.context)
+        parts += (b"\x62", varint(len(message.context)), message.context)
     return b"".join(parts)
 
 

@@ -81,7 +81,7 @@ def decode(data: bytes) -> tuple[bytes, int, bytes]:
         if length > 127:
             try:
                 length, at = read_varint(data, 1)
-            except (IndexError, ValueError):
+            except IndexError:
                 return _decode_slowly(data)
         end = at + length
         # Ours: the request, then a header of nothing but an ID, and the data ends with it.

@@ -16,7 +16,8 @@ from crc32c import crc32c
 
 from kvorum import failpoint
 from kvorum.proto import snap_pb2
-from kvorum.raft.codec import CodecError, decode_snapshot, encode_snapshot, encode_varint
+from kvorum.proto.wire import varint
+from kvorum.raft.codec import CodecError, decode_snapshot, encode_snapshot
 from kvorum.raft.types import Snapshot
 from kvorum.wal.disk import Disk, OsDisk
 from kvorum.wal.record import WalSnapshot
@@ -46,7 +47,7 @@ def snap_name(term: int, index: int) -> str:
 def encode_snap_file(snapshot: Snapshot) -> bytes:
     """The content of a .snap file."""
     data = encode_snapshot(snapshot)
-    return b"\x08%b\x12%b%b" % (encode_varint(crc32c(data)), encode_varint(len(data)), data)
+    return b"\x08%b\x12%b%b" % (varint(crc32c(data)), varint(len(data)), data)
 
 
 def decode_snap_file(content: bytes, path: str) -> Snapshot:

@@ -20,6 +20,7 @@ from typing import Final, final
 from crc32c import crc32c
 
 from kvorum.limits import MAX_WAL_RECORD_BYTES
+from kvorum.proto.wire import read_varint
 from kvorum.wal.record import (
     CRC_TYPE,
     ENTRY_TYPE,
@@ -30,7 +31,6 @@ from kvorum.wal.record import (
     SNAPSHOT_TYPE,
     STATE_TYPE,
     crc_varint,
-    read_varint,
 )
 
 SECTOR_BYTES: Final = 512

@@ -22,7 +22,8 @@ from typing import Final, final
 
 from crc32c import crc32c
 
-from kvorum.raft.codec import CodecError, encode_conf_state, encode_entry, encode_hard_state, encode_varint
+from kvorum.proto.wire import read_varint, varint
+from kvorum.raft.codec import CodecError, encode_conf_state, encode_entry, encode_hard_state
 from kvorum.raft.types import ConfState, Entry, HardState
 
 METADATA_TYPE: Final = 1
@@ -45,7 +46,7 @@ def crc_varint(crc: int) -> bytes:
     """Encode a CRC, by table: there is one in every record."""
     if crc >= 1 << 28:
         return _BOTH_GROUPS[crc & 0x3FFF] + _BOTH_GROUPS[crc >> 14 & 0x3FFF] + _LAST_GROUP[crc >> 28]
-    return encode_varint(crc)
+    return varint(crc)
 
 
 def encode_frame(record_type: int, crc: int, data: bytes | None) -> bytes:
@@ -53,7 +54,7 @@ def encode_frame(record_type: int, crc: int, data: bytes | None) -> bytes:
     if data is None:
         record = b"\x08%c\x10%b" % (record_type, crc_varint(crc))
     else:
-        record = b"\x08%c\x10%b\x1a%b%b" % (record_type, crc_varint(crc), encode_varint(len(data)), data)
+        record = b"\x08%c\x10%b\x1a%b%b" % (record_type, crc_varint(crc), varint(len(data)), data)
     size = len(record)
     pad = -size & 7
     return LENGTH.pack(size | LENGTH_FLAGS[pad]) + record + _PADDING[pad]
@@ -139,10 +140,10 @@ class WalSnapshot:
 
 def encode_marker(marker: WalSnapshot, crc: int) -> tuple[bytes, int]:
     """Encode a snapshot marker; returns the frame and the CRC after it."""
-    data = b"\x08%b\x10%b" % (encode_varint(marker.index), encode_varint(marker.term))
+    data = b"\x08%b\x10%b" % (varint(marker.index), varint(marker.term))
     if marker.conf_state is not None:
         conf_state = encode_conf_state(marker.conf_state)
-        data += b"\x1a%b%b" % (encode_varint(len(conf_state)), conf_state)
+        data += b"\x1a%b%b" % (varint(len(conf_state)), conf_state)
     crc = crc32c(data, crc)
     return encode_frame(SNAPSHOT_TYPE, crc, data), crc
 
@@ -168,22 +169,3 @@ def _field(data: bytes, at: int, tag: int) -> tuple[int, int]:
     if data[at] != tag:
         raise IndexError
     return read_varint(data, at + 1)
-
-
-def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Read the varint at ``at``: its value and where it ends.
-
-    Raises:
-        IndexError: it is cut, or longer than ten bytes.
-    """
-    byte = data[at]
-    value = byte & 0x7F
-    shift = 7
-    while byte > 0x7F:
-        at += 1
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        shift += 7
-    if shift > 70:
-        raise IndexError
-    return value, at + 1
