@@ -54,6 +54,12 @@ def test_grant(client: Client) -> None:
     assert client.grant(60, lease_id=-7).ID == -7
 
 
+def test_some_of_the_ttl_has_always_passed(client: Client) -> None:
+    for lease in range(1, 51):
+        client.grant(600, lease_id=lease)
+        assert client.time_to_live(lease).TTL == 599
+
+
 def test_keys_go_with_their_lease(client: Client) -> None:
     lease = client.grant(100).ID
     other = client.grant(100).ID

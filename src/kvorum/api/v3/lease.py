@@ -34,6 +34,11 @@ _TTL_TAG: Final = b"\x18"
 _LEASES_TAG: Final = b"\x12"
 _STATUS_ID_TAG: Final = b"\x08"
 
+_CLOCK_STEP_SECONDS: Final = 0.001
+"""The loop's clock stands still for so long, where in etcd some time has always passed since a grant: what
+is left is less than the whole TTL from the first answer on.
+"""
+
 
 @final
 class LeaseService(Service):
@@ -127,7 +132,7 @@ class LeaseService(Service):
             response = LeaseTimeToLiveResponse(ID=request.ID, TTL=NOT_THERE)
             self.reply(call, self.node.revision, response.SerializeToString())
             return
-        left = lessor.time_to_live(request.ID, self.node.timers.time())
+        left = lessor.time_to_live(request.ID, self.node.timers.time() + _CLOCK_STEP_SECONDS)
         response = LeaseTimeToLiveResponse(ID=request.ID, TTL=left.remaining, grantedTTL=left.granted)
         if request.keys:
             response.keys.extend(lessor.keys(request.ID))
