@@ -18,6 +18,8 @@ def first_difference(one: object, other: object, path: str = "") -> tuple[str, o
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         for at, pair in enumerate(_padded(one, other)):
             if pair[0] != pair[1]:
+                if type(pair[0]) is not type(pair[1]) and at < min(len(one), len(other)):
+                    return path, one, other  # a refusal beside an answer: only the whole says what it is
                 return first_difference(*pair, f"{path}[{at}]")
     return path, one, other
 

@@ -90,6 +90,8 @@ def test_only_a_lost_place_excuses_an_answer() -> None:
 
 def test_a_difference_is_told_by_its_place() -> None:
     assert first_difference([1, {"a": (2, 3)}], [1, {"a": (2, 4)}]) == ("[1]['a'][1]", 3, 4)
+    refused = ("UNKNOWN", "why")
+    assert first_difference((1, refused), (1, (pb.PutResponse(),))) == ("[1]", refused, (pb.PutResponse(),))
     assert first_difference([1], [1, 2]) == ("[1]", "nothing", 2)
     assert in_one_line(pb.PutRequest(key=b"k", value=b"x" * 300)) == 'key: "k" value: "x<300 times>"'
     assert len(in_one_line(bytes(range(256)) * 100)) < 1000

@@ -14,7 +14,7 @@ from tests.differential.programs import make
 from tests.differential.runner import Pair, shrunk
 
 STEPS: Final = 40
-PROGRAMS: Final = {"kv": 60, "lease": 30, "watch": 8, "locks": 20, "chosen": 4, "bad": 15, "all": 12}
+PROGRAMS: Final = {"kv": 60, "lease": 40, "watch": 8, "locks": 20, "chosen": 6, "bad": 20, "all": 12}
 
 
 @pytest.fixture
