@@ -172,10 +172,6 @@ class KeyIndex:
         """The key's packed revision as of the main revision, None if it did not exist then."""
         return self._existing(key, after_main(main))
 
-    def count_at(self, key: bytes, end: bytes | None, main: int) -> int:
-        """How many keys of the range existed as of the main revision; costs a look at each key."""
-        return len(self._all_at(key, end, after_main(main)))
-
     def revisions_at(self, key: bytes, end: bytes | None, main: int, limit: int) -> tuple[list[bytes], int]:
         """The first revisions of the range as of a main revision, and the exact count; a look at each key."""
         found = self._all_at(key, end, after_main(main))

@@ -119,11 +119,6 @@ class HttpRequest:
                 return value.decode("latin-1")
         return None
 
-    def header_values(self, name: str) -> list[str]:
-        """Every value of a header, in order."""
-        wanted = name.lower().encode()
-        return [value.decode("latin-1") for key, value in self.headers if key == wanted]
-
     def query(self) -> Values:
         """The query's values by name; pairs that are no proper encoding are left out, as Go does."""
         if self._query is None:

@@ -14,7 +14,7 @@ from typing import Final, final
 
 from kvorum import failpoint
 from kvorum.config import Config
-from kvorum.logging import Logger
+from kvorum.logging import Logger, hex_id
 from kvorum.metrics import histogram
 from kvorum.mvcc.store import Store
 from kvorum.proto.etcdserver_pb2 import Metadata
@@ -178,9 +178,9 @@ class Bootstrap:
         cluster_id, local, members = self._initial_members()
         if (metadata.NodeID, metadata.ClusterID) != (local.id, cluster_id):
             raise BootstrapError(
-                f"the log in {self._config.wal_path} was made for member {ids.hex_id(metadata.NodeID)} of"
-                f" cluster {ids.hex_id(metadata.ClusterID)}, the flags make {ids.hex_id(local.id)} of"
-                f" {ids.hex_id(cluster_id)}: start as the first time, or with an empty directory"
+                f"the log in {self._config.wal_path} was made for member {hex_id(metadata.NodeID)} of"
+                f" cluster {hex_id(metadata.ClusterID)}, the flags make {hex_id(local.id)} of"
+                f" {hex_id(cluster_id)}: start as the first time, or with an empty directory"
             )
         return self._first_run(cluster_id, local, members, wal, store, lock)
 
@@ -212,9 +212,9 @@ class Bootstrap:
         for member in cluster.listed():
             self._log.info(
                 "recovered/added member from store",
-                cluster_id=ids.hex_id(cluster.id),
-                local_member_id=ids.hex_id(metadata.NodeID),
-                recovered_remote_peer_id=ids.hex_id(member.id),
+                cluster_id=hex_id(cluster.id),
+                local_member_id=hex_id(metadata.NodeID),
+                recovered_remote_peer_id=hex_id(member.id),
                 recovered_remote_peer_urls=list(member.peer_urls),
             )
         index = snapshot.metadata.index
@@ -262,9 +262,7 @@ class Bootstrap:
         )
 
     def _say(self, message: str, member: int, cluster: int, **fields: object) -> None:
-        self._log.info(
-            message, {"cluster-id": ids.hex_id(cluster), "local-member-id": ids.hex_id(member)}, **fields
-        )
+        self._log.info(message, {"cluster-id": hex_id(cluster), "local-member-id": hex_id(member)}, **fields)
 
 
 def _make_private(path: str) -> None:

@@ -6,11 +6,11 @@ from typing import Any, Final, final
 from kvorum import ETCD_VERSION
 from kvorum.api.http.health import HealthHandlers
 from kvorum.apply.alarms import NONE
+from kvorum.logging import hex_id
 from kvorum.metrics import Figure, Labels, Metrics, bind_calls, bind_process, histogram
 from kvorum.proto.rpc_pb2 import AlarmType
 from kvorum.rpc.observer import RpcObserver
 from kvorum.server.bootstrap import Begun
-from kvorum.server.ids import hex_id
 from kvorum.server.node import Node
 
 

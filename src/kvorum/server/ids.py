@@ -63,8 +63,3 @@ class RequestIdGenerator:
     def next_varint(self) -> bytes:
         """The next identifier as the varint that entries carry; its two lowest bytes come from a table."""
         return _LOW_14_BITS[self.next() & 0x3FFF] + self._high
-
-
-def hex_id(identifier: int) -> str:
-    """An ID as logs and command lines print it: hexadecimal, without leading zeros (Go ``types.ID``)."""
-    return f"{identifier:x}"

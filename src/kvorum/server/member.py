@@ -25,7 +25,7 @@ from kvorum.api.v3.standing import StandingStreams
 from kvorum.apply.applier import Result
 from kvorum.config import Config, ConfigError
 from kvorum.flags import FlagError
-from kvorum.logging import Logger
+from kvorum.logging import Logger, hex_id
 from kvorum.mvcc.backend import BackendError
 from kvorum.proto.membership_pb2 import Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest
 from kvorum.raft.log import LogLostError
@@ -39,7 +39,7 @@ from kvorum.rpc.sockets import ListenError
 from kvorum.server import requests
 from kvorum.server.bootstrap import Begun, Bootstrap, BootstrapError
 from kvorum.server.figures import NodeHealth, bind_metrics
-from kvorum.server.ids import RequestIdGenerator, hex_id
+from kvorum.server.ids import RequestIdGenerator
 from kvorum.server.node import Node, NodeOptions
 from kvorum.server.ready import ReadyLoop
 from kvorum.server.snapshots import SnapshotOptions, Snapshots

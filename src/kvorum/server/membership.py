@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, final
 
-from kvorum.server import ids
+from kvorum.logging import hex_id
 
 _VERSION_KEY: Final = b"clusterVersion"
 _REMOVED: Final = b"removed"
@@ -120,7 +120,7 @@ class Cluster:
 
     def remove(self, member_id: int) -> None:
         """A conf change removed the member; its ID never comes back."""
-        key = ids.hex_id(member_id).encode()
+        key = hex_id(member_id).encode()
         self.members.pop(member_id, None)
         self.removed.add(member_id)
         self._members_table.delete(key)
@@ -145,4 +145,4 @@ class Cluster:
 
     def _store(self, member: MemberInfo) -> None:
         self.members[member.id] = member
-        self._members_table.put(ids.hex_id(member.id).encode(), member.to_json())
+        self._members_table.put(hex_id(member.id).encode(), member.to_json())

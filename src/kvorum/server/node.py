@@ -17,7 +17,7 @@ from kvorum.apply.applier import Applier, Result
 from kvorum.errors import ERR_COMPACTED, ERR_FUTURE_REV, ERR_STOPPED, EtcdError
 from kvorum.lease.lessor import Lessor
 from kvorum.lease.terms import minimum_ttl
-from kvorum.logging import Logger
+from kvorum.logging import Logger, hex_id
 from kvorum.mvcc.hash import HashKvResult as HashKvResult
 from kvorum.mvcc.store import CompactedError, FutureRevisionError, ReadView, Store
 from kvorum.proto.rpc_pb2 import AlarmRequest, AlarmType
@@ -34,7 +34,7 @@ from kvorum.raft.types import (
 )
 from kvorum.server import requests
 from kvorum.server.header import Header
-from kvorum.server.ids import RequestIdGenerator, hex_id
+from kvorum.server.ids import RequestIdGenerator
 from kvorum.server.leases import Leases
 from kvorum.server.membership import Cluster, MemberInfo
 from kvorum.server.observers import Observers
@@ -154,7 +154,6 @@ class Node:
         self._compacting = False
         self._stopped = False
         self._told_of_slow_disk = False
-        self._leader_waiters: list[Callable[[], None]] = []
         loop.attach(self.proposals, self.reads, self)
 
     # --- what the API sees -----------------------------------------------------------------------------
@@ -306,16 +305,6 @@ class Node:
             self.lessor.demote()
         if leader:
             self._loop.kick()  # what waited for a leader goes to it
-            waiters, self._leader_waiters = self._leader_waiters, []
-            for callback in waiters:
-                callback()
-
-    def when_led(self, callback: Callable[[], None]) -> None:
-        """Call back once there is a leader."""
-        if self.leader:
-            callback()
-        else:
-            self._leader_waiters.append(callback)
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Apply committed entries, in order; whoever waits for one is answered."""
