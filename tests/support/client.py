@@ -158,6 +158,31 @@ class Client:
         request = pb.MemberListRequest(linearizable=linearizable)
         return self.call("etcdserverpb.Cluster/MemberList", request, pb.MemberListResponse)
 
+    def member_add(self, peer_url: str, *, learner: bool = False) -> pb.MemberAddResponse:
+        """Cluster.MemberAdd."""
+        request = pb.MemberAddRequest(peerURLs=[peer_url], isLearner=learner)
+        return self.call("etcdserverpb.Cluster/MemberAdd", request, pb.MemberAddResponse)
+
+    def member_remove(self, member_id: int) -> pb.MemberRemoveResponse:
+        """Cluster.MemberRemove."""
+        request = pb.MemberRemoveRequest(ID=member_id)
+        return self.call("etcdserverpb.Cluster/MemberRemove", request, pb.MemberRemoveResponse)
+
+    def member_update(self, member_id: int, peer_url: str) -> pb.MemberUpdateResponse:
+        """Cluster.MemberUpdate."""
+        request = pb.MemberUpdateRequest(ID=member_id, peerURLs=[peer_url])
+        return self.call("etcdserverpb.Cluster/MemberUpdate", request, pb.MemberUpdateResponse)
+
+    def member_promote(self, member_id: int) -> pb.MemberPromoteResponse:
+        """Cluster.MemberPromote."""
+        request = pb.MemberPromoteRequest(ID=member_id)
+        return self.call("etcdserverpb.Cluster/MemberPromote", request, pb.MemberPromoteResponse)
+
+    def move_leader(self, target_id: int) -> pb.MoveLeaderResponse:
+        """Maintenance.MoveLeader; only the leader takes it."""
+        request = pb.MoveLeaderRequest(targetID=target_id)
+        return self.call("etcdserverpb.Maintenance/MoveLeader", request, pb.MoveLeaderResponse)
+
     def close(self) -> None:
         """Close the channel."""
         self.channel.close()

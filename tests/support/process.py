@@ -7,6 +7,7 @@ that ends one carries the end of the log. A member is ended by its own process i
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,10 +32,11 @@ _TAIL_LINES: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run: a name for messages and the command before the flags."""
+    """What to run: a name for messages, the command before the flags, and what it logs once it serves."""
 
     name: str
     command: tuple[str, ...]
+    ready: tuple[str, ...] = READY
 
 
 def distro_binary(name: str) -> str:
@@ -48,6 +50,13 @@ def distro_binary(name: str) -> str:
 def etcd() -> Program:
     """Return etcd 3.5.1: the binary itself, so that the process id is its own."""
     return Program("etcd", (distro_binary("etcd"),))
+
+
+def etcd34() -> Program:
+    """Return etcd 3.4.23 as Debian packages it; with zap's log, which lacks the first line of READY."""
+    path = shutil.which("etcd")
+    assert path is not None, "make peers installs etcd-server"
+    return Program("etcd-3.4", (path, "--logger=zap"), READY[1:])
 
 
 def kvorum() -> Program:
@@ -75,7 +84,8 @@ class Member:
     """One member and its data directory; ``start`` may be called again after ``stop`` or ``kill``.
 
     Ports and directory stay the same over restarts. ``flags`` come after the standard ones and so override
-    them. The log of all runs is kept in ``log_lines``.
+    them. ``initial_cluster`` and ``initial_cluster_state`` may be set before a start: a member is alone and
+    new unless told otherwise. The log of all runs is kept in ``log_lines``.
     """
 
     def __init__(
@@ -94,12 +104,15 @@ class Member:
         self.env: Final = dict(env or {})
         self.client_port: Final = free_port()
         self.peer_port: Final = free_port()
+        self.initial_cluster = f"{name}={self.peer_url}"
+        self.initial_cluster_state = "new"
         self.log_lines: Final[list[str]] = []
         self._run_starts = 0  # index in log_lines of the first line of the present run
         self._log_ended = True
         self._changed: Final = threading.Condition()
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
+        self._paused = False
 
     @property
     def endpoint(self) -> str:
@@ -112,6 +125,11 @@ class Member:
         return f"http://{self.endpoint}"
 
     @property
+    def peer_url(self) -> str:
+        """The peer URL."""
+        return f"http://127.0.0.1:{self.peer_port}"
+
+    @property
     def pid(self) -> int:
         """Process id of the present (or last) run."""
         assert self._process is not None, "never started"
@@ -122,17 +140,22 @@ class Member:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def paused(self) -> bool:
+        """Whether it lives and is stopped by ``pause``."""
+        return self._paused and self.running
+
     def command(self) -> list[str]:
         """Return the whole command line."""
-        peer = f"http://127.0.0.1:{self.peer_port}"
         standard = {
             "name": self.name,
             "data-dir": str(self.data_dir),
             "listen-client-urls": self.url,
             "advertise-client-urls": self.url,
-            "listen-peer-urls": peer,
-            "initial-advertise-peer-urls": peer,
-            "initial-cluster": f"{self.name}={peer}",
+            "listen-peer-urls": self.peer_url,
+            "initial-advertise-peer-urls": self.peer_url,
+            "initial-cluster": self.initial_cluster,
+            "initial-cluster-state": self.initial_cluster_state,
         }
         return [
             *self.program.command,
@@ -152,7 +175,7 @@ class Member:
         if failpoints:
             env["KVORUM_FAILPOINTS"] = failpoints
         self._run_starts = len(self.log_lines)
-        self._log_ended = False
+        self._log_ended = self._paused = False
         self._process = subprocess.Popen(
             self.command(),
             stdin=subprocess.DEVNULL,
@@ -169,7 +192,7 @@ class Member:
 
     def wait_ready(self, deadline_seconds: float = START_SECONDS) -> None:
         """Wait until the present run has logged that it serves clients. Raises MemberError."""
-        for text in READY:
+        for text in self.program.ready:
             self.wait_log(text, deadline_seconds)
 
     def wait_log(self, text: str, deadline_seconds: float = START_SECONDS) -> str:
@@ -218,6 +241,16 @@ class Member:
         assert self._process is not None, "never started"
         self._process.send_signal(number)
 
+    def pause(self) -> None:
+        """Stop it in its tracks (SIGSTOP): its connections stay open and nothing answers."""
+        self.signal(signal.SIGSTOP)
+        self._paused = True
+
+    def resume(self) -> None:
+        """Let it go on after ``pause``."""
+        self._paused = False
+        self.signal(signal.SIGCONT)
+
     def restart(self, *, failpoints: str = "") -> "Member":
         """Stop cleanly and start on the same directory and ports."""
         self.stop()
@@ -227,6 +260,8 @@ class Member:
         """End whatever still runs, by force if needed; never raises because of the member's behaviour."""
         if self._process is None:
             return
+        if self.paused:
+            self.resume()
         try:
             self.stop()
         except MemberError:
