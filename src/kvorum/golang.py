@@ -5,6 +5,7 @@ as ``strconv.ParseBool`` does and numbers as ``strconv.ParseUint(s, 0, 64)`` doe
 Source of behaviour: Go's ``strconv`` package.
 """
 
+import re
 from typing import Final
 
 _ESCAPES: Final = {
@@ -106,6 +107,27 @@ def _magnitude(text: str) -> int:
         return int(text, base)
     except ValueError:
         raise GoSyntaxError(text) from None
+
+
+_JSON_PLAIN: Final = re.compile('[^\x00-\x1f"\\\\<>&\u2028\u2029\ud800-\udfff]*')
+_JSON_ESCAPES: Final = {
+    **{code: f"\\u{code:04x}" for code in (*range(0x20), *b"<>&", 0x2028, 0x2029)},
+    **{
+        ord(char): "\\" + name
+        for char, name in {"\n": "n", "\r": "r", "\t": "t", '"': '"', "\\": "\\"}.items()
+    },
+    **dict.fromkeys(range(0xD800, 0xE000), "\\ufffd"),
+}
+
+
+def json_string(text: str) -> str:
+    """Return ``text`` as Go's ``encoding/json`` writes a string: quoted, ``<``, ``>``, ``&`` escaped too.
+
+    A byte that is no UTF-8 (kept by surrogateescape) becomes the replacement character, as in Go.
+    """
+    if _JSON_PLAIN.fullmatch(text):
+        return f'"{text}"'
+    return f'"{text.translate(_JSON_ESCAPES)}"'
 
 
 _SIMPLE_ESCAPES: Final = {escape[1]: char for char, escape in _ESCAPES.items()}
