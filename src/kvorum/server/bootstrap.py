@@ -9,11 +9,12 @@ on, and the backend; together they must make sense (``_check``), or the member d
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, final
 
 from kvorum import failpoint
 from kvorum.config import Config
+from kvorum.limits import WAL_SEGMENT_BYTES
 from kvorum.logging import Logger, hex_id
 from kvorum.metrics import histogram
 from kvorum.mvcc.store import Store
@@ -26,6 +27,7 @@ from kvorum.server import ids
 from kvorum.server.membership import Cluster, MemberInfo
 from kvorum.snapshot.snap_file import Snapshotter
 from kvorum.wal import segments
+from kvorum.wal.disk import Disk, OsDisk
 from kvorum.wal.errors import SnapshotNotFoundError
 from kvorum.wal.record import WalSnapshot
 from kvorum.wal.recovery import Recovered, recover, valid_snapshots
@@ -73,14 +75,29 @@ class Begun:
 
 
 @final
+@dataclass(frozen=True)
+class Machine:
+    """What a member stands on: the disk of its log and ``.snap`` files, and dice. A simulation brings its
+    own; the database is always on the machine's file system.
+    """
+
+    disk: Disk = field(default_factory=OsDisk)
+    segment_bytes: int = WAL_SEGMENT_BYTES
+    random: Callable[[int], int] = random.SystemRandom().randrange
+
+
+@final
 class Bootstrap:
     """Opens a data directory. One use: ``begin``."""
 
-    def __init__(self, config: Config, log: Logger, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, config: Config, log: Logger, *, clock: Callable[[], float], machine: Machine | None = None
+    ) -> None:
         self._config: Final = config
         self._log: Final = log
         self._clock: Final = clock
-        self._snapshotter: Final = Snapshotter(str(config.snap_path))
+        self._machine: Final = machine or Machine()
+        self._snapshotter: Final = Snapshotter(str(config.snap_path), disk=self._machine.disk)
         self._figures: Final = Figures()
 
     def begin(self) -> Begun:
@@ -96,7 +113,7 @@ class Bootstrap:
         lock = DirectoryLock(str(config.member_path))
         try:
             _make_private(str(config.snap_path))
-            if segments.exists(str(config.wal_path)):
+            if segments.exists(str(config.wal_path), self._machine.disk):
                 return self._restart(lock)
             return self._start_new(lock)
         except BaseException:
@@ -123,7 +140,7 @@ class Bootstrap:
     def _raft_config(self, member_id: int) -> RaftConfig:
         return RaftConfig(
             id=member_id,
-            random=random.SystemRandom().randrange,
+            random=self._machine.random,
             election_ticks=self._config.election_ticks,
             pre_vote=self._config.pre_vote,
             trace=self._log.named("raft").info,
@@ -141,7 +158,11 @@ class Bootstrap:
             failpoint.hit("bootstrap_before_wal")
         metadata = Metadata(NodeID=local.id, ClusterID=cluster_id)
         wal = Wal.create(
-            str(config.wal_path), metadata.SerializeToString(), unsafe_no_fsync=config.unsafe_no_fsync
+            str(config.wal_path),
+            metadata.SerializeToString(),
+            disk=self._machine.disk,
+            segment_bytes=self._machine.segment_bytes,
+            unsafe_no_fsync=config.unsafe_no_fsync,
         )
         return self._first_run(cluster_id, local, members, wal, self._open_store(), lock)
 
@@ -238,13 +259,18 @@ class Bootstrap:
         try:
             return self._recover_behind(self._snapshotter.load_newest() or EMPTY_SNAPSHOT)
         except SnapshotNotFoundError:
-            markers = valid_snapshots(str(self._config.wal_path))
+            markers = valid_snapshots(str(self._config.wal_path), disk=self._machine.disk)
             return self._recover_behind(self._snapshotter.load_newest(markers) or EMPTY_SNAPSHOT)
 
     def _recover_behind(self, snapshot: Snapshot) -> tuple[Snapshot, Recovered]:
         start = WalSnapshot(snapshot.metadata.index, snapshot.metadata.term)
-        no_fsync = self._config.unsafe_no_fsync
-        return snapshot, recover(str(self._config.wal_path), start, unsafe_no_fsync=no_fsync)
+        return snapshot, recover(
+            str(self._config.wal_path),
+            start,
+            disk=self._machine.disk,
+            segment_bytes=self._machine.segment_bytes,
+            unsafe_no_fsync=self._config.unsafe_no_fsync,
+        )
 
     def _check(self, snapshot: Snapshot, recovered: Recovered, store: Store) -> None:
         """The backend must lie between the snapshot and the end of the log."""
