@@ -307,3 +307,74 @@ ELECTION_OBSERVER_QUEUE_BYTES: Final = 4 * 1024 * 1024
 """Values of leaders that wait for an observer who does not read; beyond it those in between are dropped
 (etcd:
 no bound)."""
+
+# --- v2 (api/v2) ----------------------------------------------------------------------------------------
+V2_FORM_PAIRS: Final = 1000
+"""Pairs in one query or form; etcd knows a dozen names, and each pair costs the loop a microsecond (etcd: no
+bound)."""
+V2_FORM_FACTOR: Final = 3
+"""A form's bytes are at most so many for each byte it stands for, as ``%41``; with MAX_REQUEST_BYTES that
+bounds a v2 body (Go's form parser: 10 MiB)."""
+V2_FORM_OVERHEAD_BYTES: Final = 64 * 1024
+"""Names and other parameters beside the value in such a body."""
+
+# --- peers (peer) ---------------------------------------------------------------------------------------
+PEER_READ_SECONDS: Final = 5.0
+"""A stream on which nothing comes for so long is lost (etcd ``rafthttp``: DefaultConnReadTimeout)."""
+PEER_WRITE_SECONDS: Final = 5.0
+"""A stream of which the peer takes not one byte for so long is given up (etcd: DefaultConnWriteTimeout)."""
+PEER_HEARTBEAT_SECONDS: Final = PEER_READ_SECONDS / 3
+"""How often a stream says that it is there (etcd ``stream.go``: ConnReadTimeout / 3)."""
+PEER_DIAL_RETRY_SECONDS: Final = 0.1
+"""Between two dials of one stream (etcd ``transport.go``: DialRetryFrequency, ten a second)."""
+PEER_STREAM_QUEUE: Final = 4096
+"""Messages that wait for a stream whose peer does not read; the rest is dropped and Raft told (etcd:
+streamBufSize)."""
+PEER_STREAM_QUEUE_BYTES: Final = RAFT_MAX_INFLIGHT_BYTES + 4 * RAFT_MAX_SIZE_PER_MESSAGE
+"""The same in bytes of entries. What Raft lets be in flight fits; forwarded proposals may not add to it
+without end (etcd: no bound)."""
+PEER_STREAM_BUFFER_BYTES: Final = 1024 * 1024
+"""Encoded bytes handed to a connection before messages wait as they are: one full MsgApp."""
+PEER_ENTRY_FRAMES_BYTES: Final = 4 * RAFT_MAX_SIZE_PER_MESSAGE
+"""Encoded entries kept because the next follower gets the same ones: a few full MsgApps."""
+PEER_PIPELINE_QUEUE: Final = 64
+"""Messages that wait for a POST to a peer without streams (etcd ``pipeline.go``: pipelineBufSize)."""
+PEER_PIPELINE_CONNECTIONS: Final = 4
+"""POSTs to one peer under way at once (etcd ``pipeline.go``: connPerPipeline)."""
+PEER_POST_SECONDS: Final = 10.0
+"""Longest wait for the answer to such a POST (etcd: none but TCP's; a worker would hang with its peer)."""
+PEER_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+"""One message on a stream or in a POST. The largest that is sent has one entry, which no log takes above
+MAX_WAL_RECORD_BYTES (etcd ``msg_codec.go``: readBytesLimit = 512 MiB, set aside at once; here bytes are only
+kept as they come)."""
+PEER_SNAPSHOT_MESSAGE_BYTES: Final = 512 * 1024 * 1024
+"""The message before a snapshot's database: it holds the v2 store as JSON (etcd ``http.go``: 1 TiB)."""
+PEER_SNAPSHOT_BYTES: Final = 1 << 40
+"""A snapshot's upload, straight to the disk (etcd ``http.go``: snapshotLimitByte)."""
+PEER_SNAPSHOT_PIECE_BYTES: Final = 256 * 1024
+"""A piece of an upload given to the connection before it has to be asked again."""
+PEER_SNAPSHOT_STALL_SECONDS: Final = 60.0
+"""An upload of which the peer takes not one byte for so long is given up (etcd: none but TCP's)."""
+PEER_SNAPSHOT_ANSWER_SECONDS: Final = 300.0
+"""From an upload's last byte to its answer: the peer has to sync the file first (etcd: none but TCP's)."""
+PEER_REMOTES: Final = 64
+"""Members that asked us something before we knew them (``X-PeerURLs``); any request may name one, so the oldest
+goes when there are more (etcd: no bound)."""
+PEER_PROBE_SECONDS: Final = PEER_READ_SECONDS - 1
+"""Between two probes of a peer, so that its connection stays open (etcd ``probing_status.go``)."""
+PEER_PROBE_REPORT_SECONDS: Final = 30.0
+"""How often the round-trip time of a healthy peer is recorded (etcd: statusMonitoringInterval)."""
+PEER_PROBE_TROUBLE_SECONDS: Final = 5.0
+"""How often an unhealthy one is reported (etcd: statusErrorInterval)."""
+PEER_CLOCK_DRIFT_SECONDS: Final = 1.0
+"""Clocks further apart than this are reported (etcd ``probing_status.go``)."""
+PEER_CONNECT_SECONDS: Final = 2.0
+"""Longest wait for a connection, TLS included (etcd: one second and one election timeout)."""
+PEER_RESPONSE_BYTES: Final = 16 * 1024 * 1024
+"""A peer's answer to a request of ours, where the caller names no other bound: a list of members is a few KiB."""
+PEER_RESPONSE_HEADER_BYTES: Final = 64 * 1024
+"""Status line and headers of such an answer."""
+PEER_IDLE_CONNECTIONS: Final = 4
+"""Kept-alive connections to one address that wait for the next request."""
+PEER_IDLE_SECONDS: Final = PEER_READ_SECONDS - 1
+"""How long they wait: etcd's peers close a silent connection after five seconds."""
