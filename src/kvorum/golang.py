@@ -2,11 +2,12 @@
 
 Scripts and tests compare etcd's messages, and those quote values as Go does (``%q``); its flags take booleans
 as ``strconv.ParseBool`` does and numbers as ``strconv.ParseUint(s, 0, 64)`` does. Pure functions only.
-Source of behaviour: Go's ``strconv`` package.
+Source of behaviour: Go's ``strconv`` and ``encoding/json`` packages.
 """
 
+import json
 import re
-from typing import Final
+from typing import Any, Final
 
 _ESCAPES: Final = {
     "\a": "\\a",
@@ -181,3 +182,11 @@ def _unescape(text: str, index: int) -> tuple[bytes, int]:
         return (bytes([code]) if raw else chr(code).encode()), start + length
     except (ValueError, OverflowError, UnicodeEncodeError):
         raise GoSyntaxError(text) from None
+
+
+def json_text(value: Any) -> str:
+    """Return compact JSON with Go's escapes for HTML and line separators."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for char in "<>&\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text

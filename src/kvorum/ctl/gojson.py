@@ -5,11 +5,14 @@ numbers, what is zero is left out, a oneof is an object named after it, and ``<`
 """
 
 import base64
-import json
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+
+from kvorum.golang import json_text as dumps
+
+__all__ = ["dumps", "to_plain"]
 
 
 def to_plain(message: Message) -> dict[str, Any]:
@@ -42,11 +45,3 @@ def _plain(field: Any, value: Any) -> Any:
 
 def _go_name(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
-
-
-def dumps(value: Any) -> str:
-    """Return compact JSON with Go's escapes for HTML and line separators."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return text
