@@ -267,20 +267,30 @@ class Config:
             raise ConfigError(f"error setting up initial cluster: {error}") from None
 
     def verify_bootstrap(self) -> None:
-        """Check what a member without data starts from, in etcd's words; raises ConfigError or FlagError."""
+        """Check what the members of a new cluster start from, in etcd's words; raises ConfigError."""
+        members = self._members_with_local()
+        self._advertised_as_configured(members[self.name])
+        self._without_duplicates(members)
+
+    def verify_join_existing(self) -> None:
+        """Check what a member that joins a cluster starts from; raises ConfigError.
+
+        Its peer URLs were announced to the cluster before, so they are not compared with the flags.
+        """
+        self._without_duplicates(self._members_with_local())
+
+    def _members_with_local(self) -> dict[str, tuple[Url, ...]]:
         members = self.initial_members()
         if self.name not in members:
             raise ConfigError(
                 f"couldn't find local name {quote(self.name)} in the initial cluster configuration"
             )
-        if self.initial_cluster_state == "existing":
-            raise FlagError("--initial-cluster-state existing cannot be used: joining is not there yet")
-        self._advertised_as_configured(members[self.name])
+        return members
+
+    def _without_duplicates(self, members: dict[str, tuple[Url, ...]]) -> None:
         urls = [url for part in members.values() for url in part]
         if len(set(urls)) != len(urls):
             raise ConfigError(f"initial cluster {format_cluster(members)} has duplicate url")
-        if len(members) > 1:
-            raise FlagError("--initial-cluster cannot be used: clusters of several members are not there yet")
 
     def _advertised_as_configured(self, configured: tuple[Url, ...]) -> None:
         advertised = self.advertise_peer_urls

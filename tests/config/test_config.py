@@ -237,18 +237,29 @@ def test_bootstrap(arguments: list[str], message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+def test_who_joins_need_not_repeat_its_urls() -> None:
+    """A member that joins announced its peer URLs to the cluster before it started."""
+    config = read("--initial-cluster-state=existing", "--initial-cluster=default=http://a:1,b=http://b:2380")
+    config.validate()
+    config.verify_join_existing()
+    with pytest.raises(ConfigError, match="missing from"):
+        config.verify_bootstrap()
+
+
 @pytest.mark.parametrize(
-    "arguments",
+    ("cluster", "message"),
     [
-        ["--initial-cluster-state=existing"],
-        ["--initial-cluster=default=http://localhost:2380,b=http://b:2380"],
+        ("b=http://b:2380", 'couldn\'t find local name "default" in the initial cluster configuration'),
+        (
+            "default=http://a:1,b=http://a:1",
+            "initial cluster b=http://a:1,default=http://a:1 has duplicate url",
+        ),
     ],
 )
-def test_clusters_are_refused(arguments: list[str]) -> None:
-    config = read(*arguments)
-    config.validate()
-    with pytest.raises(FlagError, match="not there yet"):
-        config.verify_bootstrap()
+def test_who_joins_is_listed_once(cluster: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read("--initial-cluster-state=existing", f"--initial-cluster={cluster}").verify_join_existing()
+    assert str(caught.value) == message
 
 
 def other_value(name: str) -> str:

@@ -27,7 +27,12 @@ class Alarms:
     def __init__(self, table: Table) -> None:
         self._table: Final = table
         self._raised: Final[dict[int, set[int]]] = {}
-        for key, _ in table.iterate():
+        self.restore()
+
+    def restore(self) -> None:
+        """Read the table, which may be another one since a snapshot replaced the store."""
+        self._raised.clear()
+        for key, _ in self._table.iterate():
             alarm = AlarmMember.FromString(key)
             self._raised.setdefault(int(alarm.alarm), set()).add(alarm.memberID)
 

@@ -107,10 +107,23 @@ class Lessor:
         """How often, for the metrics."""
         self.observe_ttl: Callable[[float], None] = _nothing
         """Hears of each lease's TTL, in seconds, as it is granted."""
-        for lease_id, ttl, remaining in record.load(table):
-            self._ttl[lease_id] = max(ttl, minimum_ttl)
+        self._load()
+
+    def _load(self) -> None:
+        for lease_id, ttl, remaining in record.load(self._table):
+            self._ttl[lease_id] = max(ttl, self._minimum_ttl)
             if remaining > 0:
                 self._remaining[lease_id] = remaining
+
+    def restore(self) -> None:
+        """The table was replaced by a snapshot's: begin again with what it holds, as no primary.
+
+        The keys are the store's to tell (``reattach``). Source: etcd ``lessor.Recover``.
+        """
+        self.demote()
+        for column in (self._ttl, self._remaining, self._keys, self._lease_of):
+            column.clear()
+        self._load()
 
     # --- by log entries -----------------------------------------------------------------------------------
 

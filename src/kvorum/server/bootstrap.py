@@ -54,6 +54,17 @@ class Figures:
 
 @final
 @dataclass(frozen=True)
+class Joined:
+    """A running cluster, as its members tell one that was added to it and starts for the first time."""
+
+    cluster_id: int
+    local: MemberInfo
+    remotes: tuple[MemberInfo, ...]
+    """The other members."""
+
+
+@final
+@dataclass(frozen=True)
 class Begun:
     """Everything a member is made of, opened and consistent."""
 
@@ -100,8 +111,13 @@ class Bootstrap:
         self._snapshotter: Final = Snapshotter(str(config.snap_path), disk=self._machine.disk)
         self._figures: Final = Figures()
 
-    def begin(self) -> Begun:
-        """Open or create everything.
+    @property
+    def has_data(self) -> bool:
+        """Whether the member has started before, so that the flags about its first start mean nothing."""
+        return segments.exists(str(self._config.wal_path), self._machine.disk)
+
+    def begin(self, joined: Joined | None = None) -> Begun:
+        """Open or create everything; ``joined`` is the cluster that a member without data is to be part of.
 
         Raises:
             BootstrapError, ConfigError, FlagError: it cannot start like this.
@@ -113,9 +129,9 @@ class Bootstrap:
         lock = DirectoryLock(str(config.member_path))
         try:
             _make_private(str(config.snap_path))
-            if segments.exists(str(config.wal_path), self._machine.disk):
+            if self.has_data:
                 return self._restart(lock)
-            return self._start_new(lock)
+            return self._start_new(lock, joined)
         except BaseException:
             lock.release()
             raise
@@ -146,14 +162,18 @@ class Bootstrap:
             trace=self._log.named("raft").info,
         )
 
-    def _start_new(self, lock: DirectoryLock) -> Begun:
+    def _start_new(self, lock: DirectoryLock, joined: Joined | None) -> Begun:
         config = self._config
         if config.database_path.exists():
             raise BootstrapError(
                 f"{config.database_path} is there but the log in {config.wal_path} is not: restore the"
                 " member's directory as a whole, or start with an empty one"
             )
-        cluster_id, local, members = self._initial_members()
+        members: list[MemberInfo] = []
+        if joined is not None:
+            cluster_id, local = joined.cluster_id, joined.local
+        else:
+            cluster_id, local, members = self._initial_members()
         if failpoint.enabled:
             failpoint.hit("bootstrap_before_wal")
         metadata = Metadata(NodeID=local.id, ClusterID=cluster_id)
@@ -191,7 +211,11 @@ class Bootstrap:
         lock: DirectoryLock,
     ) -> Begun:
         self._say("starting local member", local.id, cluster_id)
-        raft = RawNode.bootstrap(self._raft_config(local.id), [(m.id, m.to_json()) for m in members])
+        config = self._raft_config(local.id)
+        if members:
+            raft = RawNode.bootstrap(config, [(m.id, m.to_json()) for m in members])
+        else:  # the cluster's log says who is in it
+            raft = RawNode(config)
         cluster = Cluster(cluster_id, local.id, store)
         return Begun(local.id, cluster, raft, wal, store, self._snapshotter, lock, 0, self._figures)
 
@@ -211,7 +235,8 @@ class Bootstrap:
         store = self._open_store()
         try:
             self._check(snapshot, recovered, store)
-            if recovered.state.is_empty() and snapshot is EMPTY_SNAPSHOT:
+            joins = self._config.initial_cluster_state == "existing"
+            if recovered.state.is_empty() and snapshot is EMPTY_SNAPSHOT and not joins:
                 # The process ended before the first entries and the hard state behind them were written:
                 # nothing was ever acknowledged, so it begins once more.
                 return self._begin_again(metadata, recovered.wal, store, lock)
@@ -254,13 +279,19 @@ class Bootstrap:
     def _recover_log(self) -> tuple[Snapshot, Recovered]:
         """The newest snapshot that the log knows, and the log behind it.
 
-        A ``.snap`` whose marker did not reach the log is passed over: the crash came between the two.
+        A ``.snap`` is passed over if its marker did not reach the log, or not the hard state that commits it:
+        the crash came between them.
         """
         try:
-            return self._recover_behind(self._snapshotter.load_newest() or EMPTY_SNAPSHOT)
+            snapshot, recovered = self._recover_behind(self._snapshotter.load_newest() or EMPTY_SNAPSHOT)
         except SnapshotNotFoundError:
-            markers = valid_snapshots(str(self._config.wal_path), disk=self._machine.disk)
-            return self._recover_behind(self._snapshotter.load_newest(markers) or EMPTY_SNAPSHOT)
+            pass
+        else:
+            if snapshot.metadata.index <= recovered.state.commit:
+                return snapshot, recovered
+            recovered.wal.close()
+        markers = valid_snapshots(str(self._config.wal_path), disk=self._machine.disk)
+        return self._recover_behind(self._snapshotter.load_newest(markers) or EMPTY_SNAPSHOT)
 
     def _recover_behind(self, snapshot: Snapshot) -> tuple[Snapshot, Recovered]:
         start = WalSnapshot(snapshot.metadata.index, snapshot.metadata.term)

@@ -88,6 +88,10 @@ class MemberFiles:
         """Let go of segments that a replay from ``index`` does not need."""
         self._wal.release_to(index)
 
+    def install(self, index: int) -> None:
+        """Put the database that was received for the snapshot at ``index`` in the place of this one."""
+        raise AssertionError(f"a lone member is sent no snapshot, and has one at {index}")
+
     def purge(self, newest: WalSnapshot) -> None:
         """Remove the oldest segments and snapshots; those still needed are held or newer."""
         segments.purge(str(self._config.wal_path), ".wal", self._config.max_wals)

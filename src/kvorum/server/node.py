@@ -6,6 +6,7 @@ same node runs on a real loop or a simulated one.
 """
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,15 @@ from typing import Final, Protocol, TypeVar, final
 from kvorum import failpoint, limits
 from kvorum.apply.alarms import NOSPACE, Alarms
 from kvorum.apply.applier import Applier, Result
-from kvorum.errors import ERR_COMPACTED, ERR_FUTURE_REV, ERR_STOPPED, EtcdError
+from kvorum.errors import (
+    ERR_COMPACTED,
+    ERR_FUTURE_REV,
+    ERR_STOPPED,
+    ERR_TIMEOUT,
+    ERR_TIMEOUT_DUE_TO_CONNECTION_LOST,
+    ERR_TIMEOUT_DUE_TO_LEADER_FAIL,
+    EtcdError,
+)
 from kvorum.lease.lessor import Lessor
 from kvorum.lease.terms import minimum_ttl
 from kvorum.logging import Logger, hex_id
@@ -31,6 +40,8 @@ from kvorum.raft.types import (
     ENTRY_NORMAL,
     ConfChange,
     Entry,
+    Message,
+    Snapshot,
 )
 from kvorum.server import requests
 from kvorum.server.header import Header
@@ -65,6 +76,15 @@ class SlicedJob(Protocol[R]):
 
 def _ignore(_result: Result) -> None:
     """For proposals that nobody waits for."""
+
+
+def _nothing() -> None:
+    """Nobody wants to hear."""
+
+
+def _always(_member_id: int) -> float | None:
+    """Connected from the beginning: where there are no connections to lose."""
+    return -math.inf
 
 
 @final
@@ -146,7 +166,11 @@ class Node:
         self._applier: Final = Applier(store, cluster, self.lessor, notify=self._changed, clock=timers.time)
         timeout = options.request_timeout_seconds
         self.proposals: Final = Proposals(
-            ids, loop.kick, timeout_seconds=timeout, max_request_bytes=options.max_request_bytes
+            ids,
+            loop.kick,
+            timeout_seconds=timeout,
+            max_request_bytes=options.max_request_bytes,
+            late=self._why_late,
         )
         self.reads: Final = Reads(ids, loop.kick, timeout_seconds=timeout)
         self.leases: Final = Leases(self.lessor, self, timers, ids.next, timeout)
@@ -154,6 +178,11 @@ class Node:
         self._compacting = False
         self._stopped = False
         self._told_of_slow_disk = False
+        self._leader_since = timers.time()
+        self.active_since: Callable[[int], float | None] = _always
+        """Since when this member has been connected to another one; None: it is not."""
+        self.when_installed: Callable[[], None] = _nothing
+        """Called when a snapshot has replaced everything, the members included."""
         loop.attach(self.proposals, self.reads, self)
 
     # --- what the API sees -----------------------------------------------------------------------------
@@ -292,6 +321,25 @@ class Node:
 
         step()
 
+    # --- what the other members say ----------------------------------------------------------------------
+
+    def receive(self, message: Message) -> None:
+        """Take in a message from another member."""
+        if not self._stopped:
+            self._raft.step(message)
+            self._loop.kick()
+
+    def unreachable(self, member_id: int) -> None:
+        """The last message to a member could not be sent."""
+        if not self._stopped:
+            self._raft.report_unreachable(member_id)
+
+    def snapshot_sent(self, member_id: int, ok: bool) -> None:
+        """The snapshot on its way to a member arrived, or did not."""
+        if not self._stopped:
+            self._raft.report_snapshot(member_id, ok)
+            self._loop.kick()
+
     # --- what the Ready loop drives --------------------------------------------------------------------
 
     def leader_changed(self, leader: int) -> None:
@@ -299,6 +347,7 @@ class Node:
         if leader == self.leader:
             return
         self.leader = leader
+        self._leader_since = self.timers.time()
         self.leader_changes_total += 1
         self.reads.leader_changed()
         if not self.is_leader:
@@ -332,6 +381,39 @@ class Node:
         self._snapshots.after_apply(self.applied_index)
         if failpoint.enabled:
             failpoint.hit("apply_after")
+
+    def save_snapshot(self, snapshot: Snapshot, done: Callable[[], None]) -> None:
+        """Write the ``.snap`` file of a snapshot from the leader; ``done`` once it is durable."""
+        self._snapshots.save_received(snapshot, done)
+
+    def install_snapshot(self, snapshot: Snapshot) -> None:
+        """Replace everything by the snapshot's database, which was received before Raft heard of it.
+
+        Everyone who keeps something of the store is told. Source: etcd ``server.go`` (applySnapshot).
+        """
+        metadata = snapshot.metadata
+        fields = {
+            "current-snapshot-index": self.applied_index,
+            "incoming-leader-snapshot-index": metadata.index,
+        }
+        self._log.info("applying snapshot", fields)
+        store = self.store
+        self._snapshots.install(snapshot)
+        assert store.consistent_index <= metadata.index, "the database is of a later moment than its snapshot"
+        store.consistent_index, store.term = metadata.index, metadata.term
+        store.conf_state = encode_conf_state(metadata.conf_state)
+        self.applied_index, self.term = metadata.index, self._raft.term
+        self._compacting = False
+        self.cluster.recover(store)
+        self._applier.alarms.restore()
+        self.lessor.restore()
+        self.lessor.reattach(store.restored_leases)
+        store.restored_leases.clear()
+        self.watch_hub.restore(store.revision)
+        self.observers.restored()
+        self.when_installed()
+        self._raft.applied_to(metadata.index)
+        self._log.info("applied snapshot", fields)
 
     def _changed(self, revision: int, changes: Sequence[bytes]) -> None:
         """A transaction has made a revision: tell who watches, outside and inside."""
@@ -412,9 +494,11 @@ class Node:
 
     def _watch_disk(self) -> None:
         """Say once that the disk is slow while it is: the line that follows a sync that never ends is never
-        written.
+        written. A leader that cannot write for as long as an election takes leads nobody: it says so.
         """
         stalled_seconds = self._loop.stalled_seconds
+        if stalled_seconds >= self._options.election_seconds and not self._snapshots.is_alone():
+            self._give_up_leadership()
         if stalled_seconds < limits.SLOW_FSYNC_SECONDS:
             self._told_of_slow_disk = False
         elif not self._told_of_slow_disk:
@@ -423,6 +507,36 @@ class Node:
                 "waiting for a slow fdatasync of the log; nothing can be written meanwhile",
                 {"waited": f"{stalled_seconds:.3f}s", "expected-duration": f"{limits.SLOW_FSYNC_SECONDS:g}s"},
             )
+
+    def _give_up_leadership(self) -> None:
+        """The log's disk stalls. Nothing leaves before the sync has ended, so the others elect a new leader
+        by themselves; this one must not answer as leader meanwhile (etcd issue 13527).
+        """
+        if self._raft.is_leader:
+            self._raft.step_down()
+            self._log.warn("gave up leadership, because the log's disk stalls")
+        self.leader_changed(self._raft.lead)
+
+    def _why_late(self, started: float) -> EtcdError:
+        """The error of a proposal of that time that was never applied (etcd ``parseProposeCtxErr``)."""
+        lost = self._leader_since - 2 * self._options.election_seconds
+        if lost < started < self._leader_since:
+            return ERR_TIMEOUT_DUE_TO_LEADER_FAIL
+        if self.leader and not self._was_connected(started):
+            return ERR_TIMEOUT_DUE_TO_CONNECTION_LOST
+        return ERR_TIMEOUT
+
+    def _was_connected(self, since: float) -> bool:
+        """Whether this member has been connected all the time: to the leader, or as leader to a quorum."""
+
+        def reaches(member_id: int) -> bool:
+            active_since = self.active_since(member_id)
+            return active_since is not None and active_since < since
+
+        if not self.is_leader:
+            return reaches(self.leader)
+        others = [member_id for member_id in self.cluster.members if member_id != self.member_id]
+        return 1 + sum(map(reaches, others)) > (len(others) + 1) // 2
 
     def stop(self) -> None:
         """Answer everyone who waits with "server stopped" and apply nothing more; the caller closes the

@@ -13,7 +13,10 @@ from kvorum.mvcc.keyvalue import is_delete, key_of
 from kvorum.watch.ranges import RangeIndex, prefix_end
 
 Told = Callable[[bytes, bytes | None], None]
-"""Gets a key and what it has become: its serialized KeyValue, or None if it was deleted."""
+"""Gets a key and what it has become: its serialized KeyValue, or None if it was deleted.
+
+The key is empty when all may have changed, because a snapshot has replaced the store: look anew.
+"""
 
 
 @final
@@ -95,6 +98,12 @@ class Observers:
             for lot in found:
                 for observer in list(lot):
                     observer.told(key, kv)
+
+    def restored(self) -> None:
+        """A snapshot has replaced the store: everyone has to look anew."""
+        for lot in [*self._keys.values(), *self._prefixes.values()]:
+            for observer in list(lot):
+                observer.told(b"", None)
 
     def check_invariants(self) -> None:
         """Assert what the class docstring promises; O(n)."""

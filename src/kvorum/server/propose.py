@@ -29,6 +29,7 @@ class Proposals:
     __slots__ = (
         "_ids",
         "_kick",
+        "_late",
         "_marks",
         "_max_request_bytes",
         "_pending",
@@ -46,11 +47,14 @@ class Proposals:
         *,
         timeout_seconds: float,
         max_request_bytes: int = limits.MAX_REQUEST_BYTES,
+        late: Callable[[float], errors.EtcdError] = lambda _started: errors.ERR_TIMEOUT,
     ) -> None:
+        """``late`` says what to answer to a call of some time that was never applied."""
         self._ids: Final = ids
         self._kick: Final = kick
         self._timeout_seconds: Final = timeout_seconds
         self._max_request_bytes: Final = max_request_bytes
+        self._late: Final = late
         self._pending: Final[dict[bytes, tuple[int, Done, object]]] = {}
         self._marks: Final[deque[tuple[float, int]]] = deque()
         self._proposed = 0
@@ -119,14 +123,26 @@ class Proposals:
         marks = self._marks
         marks.append((now + self._timeout_seconds, self._proposed))
         while marks[0][0] <= now:
-            last = marks.popleft()[1]
+            deadline, last = marks.popleft()
             late = []
             for request_id, (number, _, _) in self._pending.items():
                 if number > last:
                     break
                 late.append(request_id)
-            for request_id in late:
-                self._fail(request_id, errors.ERR_TIMEOUT)
+            if late:
+                error = self._late(deadline - self._timeout_seconds)
+                for request_id in late:
+                    self._fail(request_id, error)
+                self._forget_unsent()
+
+    def _forget_unsent(self) -> None:
+        """Drop what was queued, for want of a leader, by calls that have got their answer meanwhile: it would
+        happen long after its callers were told that it had not.
+        """
+        pending = self._pending
+        kept = [data for data in self._queue if requests.decode(data)[0] in pending]
+        self._queue = kept
+        self._queued_bytes = sum(map(len, kept))
 
     def fail_all(self, error: errors.EtcdError) -> None:
         """Answer ``error`` to every waiting call: the member stops."""

@@ -17,6 +17,11 @@ WAL's
 round
    begins. Sent before step 3 they would promise what a crash could break.
 
+A snapshot from the leader takes the place of the log, so step 3 grows: first its ``.snap`` file becomes durable,
+then its marker, the hard state and the entries behind it in one batch, because a marker promises the file. Only
+then does it replace the state machine: a crash in between finds the marker, and the database that was received
+beside the old one.
+
 The loop never waits: it is called, does what can be done, and is called again. Source of the order: Raft
 Figure 2, thesis §10.2.1, etcd ``server/etcdserver/raft.go``.
 """
@@ -28,12 +33,30 @@ from typing import Final, Protocol, final
 from kvorum import failpoint
 from kvorum.raft.core import ProposalDropped
 from kvorum.raft.rawnode import RawNode, Ready
-from kvorum.raft.types import Entry, HardState, Message
+from kvorum.raft.types import EMPTY_SNAPSHOT, Entry, HardState, Message, Snapshot
 from kvorum.server.propose import Proposals
 from kvorum.server.reads import Reads
+from kvorum.wal.batch import Batch
 from kvorum.wal.record import WalSnapshot
 from kvorum.wal.wal import Wal
-from kvorum.wal.writer import WalWriter
+
+
+Written = Callable[[BaseException | None, float], None]
+"""What went wrong or None, and the seconds it took."""
+
+
+class Writer(Protocol):
+    """Makes batches durable, one at a time (``wal/writer.py``)."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is under way."""
+
+    def submit(self, batch: Batch, done: Written) -> None:
+        """Make ``batch`` durable; ``done`` is called on the loop, in a later turn."""
+
+    def stalled_seconds(self) -> float:
+        """For how long the batch under way has been so; 0.0 if there is none."""
 
 
 class Transport(Protocol):
@@ -54,6 +77,12 @@ class StateMachine(Protocol):
     def leader_changed(self, leader: int) -> None:
         """The leader is now ``leader``; 0 for none."""
 
+    def save_snapshot(self, snapshot: Snapshot, done: Callable[[], None]) -> None:
+        """Write the ``.snap`` file of a snapshot from the leader; ``done`` once it is durable."""
+
+    def install_snapshot(self, snapshot: Snapshot) -> None:
+        """Replace everything by a snapshot that the log knows of."""
+
 
 @final
 class ReadyLoop:
@@ -67,7 +96,7 @@ class ReadyLoop:
         self,
         raft: RawNode,
         wal: Wal,
-        writer: WalWriter,
+        writer: Writer,
         *,
         transport: Transport,
         clock: Callable[[], float],
@@ -143,7 +172,7 @@ class ReadyLoop:
 
     def _rounds(self) -> None:
         self._feed()
-        while not self._writer.busy and not self._stopped:
+        while not self._writer.busy and self._persisting is None and not self._stopped:
             if self._markers:
                 self._start_marker(*self._markers.popleft())
             elif self._raft.has_ready():
@@ -174,11 +203,11 @@ class ReadyLoop:
         # 3
         if ready.hard_state is not None:
             self._unsaved = ready.hard_state
-        if ready.must_sync:  # a new commit index alone is a hint, and goes with the next batch
+        if ready.snapshot is not EMPTY_SNAPSHOT:
             self._persisting = ready
-            batch = self._wal.prepare(self._unsaved, ready.entries)
-            self._unsaved = None
-            self._writer.submit(batch, self._persisted)
+            self._machine.save_snapshot(ready.snapshot, lambda: self._go_on(lambda: self._persist(ready)))
+        elif ready.must_sync:  # a new commit index alone is a hint, and goes with the next batch
+            self._persist(ready)
         # 4
         for read_state in ready.read_states:
             self._reads.confirmed(read_state.context, read_state.index)
@@ -188,6 +217,16 @@ class ReadyLoop:
         # 5
         if self._persisting is None:
             self._finish(ready)
+
+    def _persist(self, ready: Ready) -> None:
+        self._persisting = ready
+        marker = None
+        if ready.snapshot is not EMPTY_SNAPSHOT:
+            metadata = ready.snapshot.metadata
+            marker = WalSnapshot(metadata.index, metadata.term, metadata.conf_state)
+        batch = self._wal.prepare(self._unsaved, ready.entries, marker)
+        self._unsaved = None
+        self._writer.submit(batch, self._persisted)
 
     def _persisted(self, error: BaseException | None, fsync_seconds: float) -> None:
         """The WAL's thread is done with the batch; called on the loop."""
@@ -237,6 +276,8 @@ class ReadyLoop:
     def _finish_durable(self, ready: Ready) -> None:
         if failpoint.enabled:
             failpoint.hit("ready_after_persist")
+        if ready.snapshot is not EMPTY_SNAPSHOT:
+            self._machine.install_snapshot(ready.snapshot)
         self._finish(ready)
 
     def _finish(self, ready: Ready) -> None:

@@ -35,6 +35,9 @@ class Files(Protocol):
     def release_to(self, index: int) -> None:
         """Let go of segments that a replay from ``index`` does not need."""
 
+    def install(self, index: int) -> None:
+        """Replace the database by the one that was received for the snapshot at ``index``."""
+
 
 @final
 @dataclass(frozen=True)
@@ -75,6 +78,18 @@ class Snapshots:
         self._index = last_index
         self._forgotten = last_index
         self._saving = False
+
+    def save_received(self, snapshot: Snapshot, done: Callable[[], None]) -> None:
+        """Write the ``.snap`` file of a snapshot that came from the leader; its data is in the database."""
+        kept = Snapshot(metadata=snapshot.metadata)
+        self._in_background(lambda: self._files.save(kept), done)
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Replace the database by the received one; the log begins behind it from now on."""
+        index = snapshot.metadata.index
+        self._files.install(index)
+        self._index = self._forgotten = index
+        self._files.release_to(index)
 
     def after_apply(self, applied_index: int) -> None:
         """Entries up to ``applied_index`` are applied: take a snapshot, forget entries, or do nothing."""
@@ -119,8 +134,9 @@ class Snapshots:
         """The log knows the snapshot: what is older may go."""
         index = marker.index
         self._log.info("saved snapshot", snapshot_index=index)
-        self._index = index
-        self._files.release_to(index)
+        if index > self._index:  # or the leader's has replaced everything meanwhile
+            self._index = index
+            self._files.release_to(index)
         keep_from = index - self._options.catchup_entries
         if keep_from > self._forgotten and not self.is_alone():
             self._forget(keep_from)

@@ -277,26 +277,43 @@ class Wal:
         """Why the log is unusable for good; None while it is sound."""
         return self._failure
 
-    def prepare(self, hard_state: HardState | None, entries: Sequence[Entry]) -> Batch:
+    def prepare(
+        self,
+        hard_state: HardState | None,
+        entries: Sequence[Entry],
+        received: WalSnapshot | None = None,
+    ) -> Batch:
         """Encode what must be remembered into one batch for ``flush``. Loop thread only; no I/O.
 
+        ``received`` marks a snapshot that came from the leader and takes the place of the log; its ``.snap``
+        file is durable. Its marker stands before the hard state, and that before the entries: torn anywhere,
+        what is left is the old log, or the snapshot with as many entries as reached the disk. A marker
+        without the hard state that commits it does not count (``valid_snapshots``).
+
         Raises:
-            WalFailedError: the log failed before.
+            ValueError: as ``prepare_snapshot``. WalFailedError: the log failed before.
         """
         self._check_usable()
         before = self._state
         if hard_state is not None and hard_state.is_empty():
             hard_state = None
-        must_sync = bool(entries)
+        must_sync = bool(entries) or received is not None
         if hard_state is not None:
             must_sync = must_sync or hard_state.term != before.term or hard_state.vote != before.vote
             self._state = hard_state
-        elif not entries:
+        elif not must_sync:
             return _DEFERRED
+        head = b""
+        if received is not None:
+            head = self._encode_marker(received)
+            if hard_state is not None:
+                first, self._crc = encode_batch((), hard_state, self._crc)
+                head += first
+                hard_state = None
         data, self._crc = encode_batch(entries, hard_state, self._crc)
         if entries:
             self._last_index = entries[-1].index
-        return self._place(data, must_sync)
+        return self._place(head + data if head else data, must_sync)
 
     def prepare_snapshot(self, marker: WalSnapshot) -> Batch:
         """Encode the marker of a snapshot whose .snap file is durable. Loop thread only; no I/O.
@@ -306,11 +323,7 @@ class Wal:
             ``ValidateSnapshotForWrite``). WalFailedError: the log failed before.
         """
         self._check_usable()
-        if marker.conf_state is None and marker.index > 0:
-            raise ValueError(f"snapshot marker without ConfState: {marker}")
-        data, self._crc = encode_marker(marker, self._crc)
-        self._last_index = max(self._last_index, marker.index)
-        return self._place(data, True)
+        return self._place(self._encode_marker(marker), True)
 
     def save_snapshot(self, marker: WalSnapshot) -> None:
         """Write the marker of a snapshot and sync. Blocks: where that hurts, submit ``prepare_snapshot``'s
@@ -320,6 +333,13 @@ class Wal:
             ValueError, WalFailedError, OSError: as ``prepare_snapshot`` and ``flush``.
         """
         self.flush(self.prepare_snapshot(marker))
+
+    def _encode_marker(self, marker: WalSnapshot) -> bytes:
+        if marker.conf_state is None and marker.index > 0:
+            raise ValueError(f"snapshot marker without ConfState: {marker}")
+        data, self._crc = encode_marker(marker, self._crc)
+        self._last_index = max(self._last_index, marker.index)
+        return data
 
     def _place(self, data: bytes, must_sync: bool) -> Batch:
         """Give encoded records their place; those that need no sync wait for the next that do."""

@@ -52,8 +52,11 @@ class Leadership:
             self._follow(revision, kv)
 
     def told(self, key: bytes, kv: bytes | None) -> None:
-        """A key of the election was put, or deleted (None)."""
-        if self.state == VACANT:
+        """A key of the election was put, or deleted (None); an empty key: all may be different now."""
+        if not key:
+            self.state = UNSURE
+            self._wake()
+        elif self.state == VACANT:
             if kv is not None:
                 self._follow(KeyValue.FromString(kv).mod_revision, kv)
         elif self.state == FOLLOWING and key == self._key:
