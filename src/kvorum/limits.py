@@ -177,6 +177,13 @@ buffer)."""
 MAX_PLAUSIBLE_TERM: Final = 1 << 48
 """No cluster holds this many elections; a record that claims so is one whose type changed on the disk."""
 
+# --- snapshots on the wire (snapshot, server/transfer.py) -------------------------------------------------
+MAX_BBOLT_DEPTH: Final = 32
+"""Levels of a tree in a bbolt file. Every branch has two children at least, so no file can need more than its
+page numbers have bits; etcd's have three or four."""
+MAX_BBOLT_BUCKETS: Final = 1024
+"""Top-level buckets in a file from elsewhere (etcd has 10)."""
+
 # --- raft -----------------------------------------------------------------------------------------------
 RAFT_MAX_SIZE_PER_MESSAGE: Final = 1024 * 1024
 """Entries in one MsgApp: a lost one costs no more (etcd ``etcdserver/raft.go``: ``maxSizePerMsg``)."""
@@ -221,6 +228,8 @@ MAX_COMPACTION_BATCH_PAGES: Final = 256
 """Or pages of the database that it touches: a commit writes each of them, and the loop waits."""
 MAX_COMPACTION_BACKLOG_BYTES: Final = 48 * 1024 * 1024
 """Memory for revisions found to be superseded but not yet deleted: 4 M of 12 bytes."""
+BULK_COMMIT_RECORDS: Final = 100_000
+"""Records put into a new database between two commits: LMDB keeps a write transaction's pages in memory."""
 MIN_KEYS_TO_FREEZE: Final = 65_536
 """When so many keys (or an eighth) have been added, the store takes itself out of the garbage collector's
 sight: a collection looks at each key, which at a million keys stops the process for 25 ms."""
@@ -378,3 +387,13 @@ PEER_IDLE_CONNECTIONS: Final = 4
 """Kept-alive connections to one address that wait for the next request."""
 PEER_IDLE_SECONDS: Final = PEER_READ_SECONDS - 1
 """How long they wait: etcd's peers close a silent connection after five seconds."""
+
+# --- v2 store (v2store) ---------------------------------------------------------------------------------
+V2_HISTORY_EVENTS: Final = 1000
+"""Events kept for watchers that begin in the past (etcd ``v2store``: ``newWatchHub(1000)``); it is part of
+the snapshot's JSON, so it must not differ."""
+V2_WATCHER_QUEUE_EVENTS: Final = 2000
+"""Events that wait for a stream before it is closed: the whole history, and as much again while that is
+written (etcd: a channel of 100; but here a batch of entries is applied before any stream is written)."""
+V2_SYNC_SECONDS: Final = 0.5
+"""How often the leader looks for v2 keys that have expired (etcd ``server.go``: SyncTicker)."""
