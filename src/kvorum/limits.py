@@ -397,3 +397,13 @@ V2_WATCHER_QUEUE_EVENTS: Final = 2000
 written (etcd: a channel of 100; but here a batch of entries is applied before any stream is written)."""
 V2_SYNC_SECONDS: Final = 0.5
 """How often the leader looks for v2 keys that have expired (etcd ``server.go``: SyncTicker)."""
+
+# --- membership -----------------------------------------------------------------------------------------
+HEALTH_INTERVAL_SECONDS: Final = 5.0
+"""How long members must have been connected before one is added or removed (etcd: HealthInterval)."""
+LEARNER_READY_SHARE: Final = 0.9
+"""The share of the leader's log that a learner must have to get its vote (etcd: readyPercent)."""
+LEAVE_SECONDS: Final = 1.0
+"""A member that was removed stays for so long, to tell the others (etcd: stopWithDelay)."""
+MAX_WAITING_MEMBER_CHANGES: Final = 1000
+"""Calls that wait for a membership change, of which Raft takes one at a time (etcd: no bound)."""

@@ -163,25 +163,28 @@ def opened(change: ConfChange | ConfChangeV2) -> list[Change]:
         BadContextError: the context is not that of the steps.
     """
     if isinstance(change, ConfChange):
-        return [_open(change.type, change.node_id, change.context)]
+        return _open(change.type, change.node_id, change.context)
     steps = change.changes
     if len(steps) == 1:
-        return [_open(steps[0].type, steps[0].node_id, change.context)]
+        return _open(steps[0].type, steps[0].node_id, change.context)
     try:
         contexts = json.loads(change.context) if change.context else [None] * len(steps)
         if len(contexts) != len(steps):
             raise ValueError(f"{len(contexts)} contexts for {len(steps)} steps")
     except (ValueError, TypeError) as error:
         raise BadContextError(f"a membership change with a context that is no list: {error}") from None
-    return [
-        _open(step.type, step.node_id, json.dumps(context).encode() if context else b"")
-        for step, context in zip(steps, contexts, strict=True)
-    ]
+    opened_steps: list[Change] = []
+    for step, context in zip(steps, contexts, strict=True):
+        opened_steps += _open(step.type, step.node_id, json.dumps(context).encode())
+    return opened_steps
 
 
-def _open(kind: int, member_id: int, context: bytes) -> Change:
-    if kind == CONF_CHANGE_REMOVE_NODE or not member_id:
-        return Change(kind, member_id)
+def _open(kind: int, member_id: int, context: bytes) -> list[Change]:
+    """The change in a list; an empty one if it concerns nobody."""
+    if not member_id:
+        return []
+    if kind == CONF_CHANGE_REMOVE_NODE:
+        return [Change(kind, member_id)]
     try:
         fields = json.loads(context)
         member = MemberInfo.from_fields(fields)
@@ -190,7 +193,7 @@ def _open(kind: int, member_id: int, context: bytes) -> Change:
     if member.id != member_id:
         raise BadContextError(f"a membership change of {member_id:x} with the context of {member.id:x}")
     is_promotion = kind == CONF_CHANGE_ADD_NODE and bool(fields.get("isPromote", False))
-    return Change(kind, member_id, member, is_promotion)
+    return [Change(kind, member_id, member, is_promotion)]
 
 
 def check(
