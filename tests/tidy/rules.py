@@ -29,7 +29,9 @@ ROOMS: Final = {
     "raft": _room("a core: bytes, numbers and Ready; the log on disk and the peers are its shell's"),
     "rpc": _room("a transport: it carries messages and knows none"),
     "wal": _room("the log on disk holds Raft's nouns and nothing above them", "raft"),
-    "snapshot": _room("files of Raft's nouns and of key-values, apart from the path", "raft", "wal"),
+    "snapshot": _room(
+        "files of Raft's nouns and of key-values, apart from the path", "raft", "wal", "mvcc", "v2store"
+    ),
     "mvcc": _room("storage: keys and revisions, whoever asks"),
     "watch": _room("events of revisions to the watchers they match; reads storage, asks nobody", "mvcc"),
     "lease": _room("a queue of expiries; what expires goes through the log, which is the server's"),

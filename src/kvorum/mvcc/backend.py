@@ -54,6 +54,11 @@ KEY_TABLE: Final = b"key"
 META_TABLE: Final = b"meta"
 
 
+def lock_path(path: str) -> str:
+    """LMDB's name for the lock file of a database."""
+    return path + "-lock"
+
+
 class BackendError(Exception):
     """The database failed or is inconsistent: the process must stop, nothing more may be acknowledged."""
 
