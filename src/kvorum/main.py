@@ -135,7 +135,7 @@ def _run(config: Config, arguments: list[str], log: Logger) -> int:
     restore = capture_standard_logging(log)
     try:
         # Imported here so that --help and a wrong flag do not wait for the server's libraries.
-        from kvorum.server.member import run
+        from kvorum.server.process import run
 
         return run(config, log)
     finally:

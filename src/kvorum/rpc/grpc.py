@@ -29,12 +29,19 @@ class GrpcServer:
     Call it (or ``protocol``) for a protocol object: ``loop.create_server(server, host, port)``.
     """
 
-    def __init__(self, options: GrpcOptions | None = None, logger: logging.Logger | None = None) -> None:
+    def __init__(
+        self,
+        options: GrpcOptions | None = None,
+        logger: logging.Logger | None = None,
+        *,
+        alike: "GrpcServer | None" = None,
+    ) -> None:
+        """``alike``: another server, whose methods this one answers as well; its connections are its own."""
         self.options: Final = options if options is not None else GrpcOptions()
         self.logger: Final = logger if logger is not None else logging.getLogger("kvorum.rpc")
-        self.observer: Final = RpcObserver(self._active_streams)
+        self.observer: Final = RpcObserver(self._active_streams) if alike is None else alike.observer
         self.connections: Final[dict[GrpcProtocol, None]] = {}
-        self.methods: Final = MethodTable(self.observer)
+        self.methods: Final = MethodTable(self.observer) if alike is None else alike.methods
         self._stopping = False
         self._all_closed: asyncio.Event | None = None
 

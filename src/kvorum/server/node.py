@@ -6,18 +6,15 @@ same node runs on a real loop or a simulated one.
 """
 
 import asyncio
-import math
 import random
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar, final
+from typing import Final, final
 
 from kvorum import failpoint, limits
 from kvorum.apply.alarms import NOSPACE, Alarms
 from kvorum.apply.applier import Applier, Result
 from kvorum.errors import (
-    ERR_COMPACTED,
-    ERR_FUTURE_REV,
     ERR_STOPPED,
     ERR_TIMEOUT,
     ERR_TIMEOUT_DUE_TO_CONNECTION_LOST,
@@ -25,20 +22,14 @@ from kvorum.errors import (
     EtcdError,
 )
 from kvorum.lease.lessor import Lessor
-from kvorum.lease.terms import minimum_ttl
-from kvorum.logging import Logger, hex_id
+from kvorum.logging import Logger
 from kvorum.mvcc.hash import HashKvResult as HashKvResult
-from kvorum.mvcc.store import CompactedError, FutureRevisionError, ReadView, Store
+from kvorum.mvcc.store import ReadView, Store
 from kvorum.proto.rpc_pb2 import AlarmRequest, AlarmType
-from kvorum.raft.codec import decode_conf_change, encode_conf_state
+from kvorum.raft.codec import encode_conf_state
 from kvorum.raft.rawnode import RawNode
 from kvorum.raft.types import (
-    CONF_CHANGE_ADD_LEARNER_NODE,
-    CONF_CHANGE_ADD_NODE,
-    CONF_CHANGE_REMOVE_NODE,
-    ENTRY_CONF_CHANGE,
     ENTRY_NORMAL,
-    ConfChange,
     Entry,
     Message,
     Snapshot,
@@ -47,71 +38,22 @@ from kvorum.server import requests
 from kvorum.server.header import Header
 from kvorum.server.ids import RequestIdGenerator
 from kvorum.server.leases import Leases
-from kvorum.server.membership import Cluster, MemberInfo
+from kvorum.server.membership import Cluster
 from kvorum.server.observers import Observers
+from kvorum.server.options import NodeOptions as NodeOptions
 from kvorum.server.propose import Done, Proposals
 from kvorum.server.reads import Reads
 from kvorum.server.ready import ReadyLoop
+from kvorum.server.reconfigure import Reconfigure, Transport
+from kvorum.server.slices import SlicedWork
 from kvorum.server.snapshots import Snapshots
 from kvorum.server.timers import Timers
 from kvorum.server.watches import Watches
 from kvorum.watch.hub import WatchHub
 
-R = TypeVar("R", covariant=True)
-
-
-class SlicedJob(Protocol[R]):
-    """Work on the store that is done in steps (``mvcc/hash.py``)."""
-
-    @property
-    def result(self) -> R:
-        """What came out, once done."""
-
-    def step(self) -> bool:
-        """Do a little; True when done."""
-
-    def close(self) -> None:
-        """Let the store go."""
-
 
 def _ignore(_result: Result) -> None:
     """For proposals that nobody waits for."""
-
-
-def _nothing() -> None:
-    """Nobody wants to hear."""
-
-
-def _always(_member_id: int) -> float | None:
-    """Connected from the beginning: where there are no connections to lose."""
-    return -math.inf
-
-
-@final
-@dataclass(frozen=True)
-class NodeOptions:
-    """What flags say about the node; times in seconds."""
-
-    heartbeat_seconds: float = 0.1
-    election_seconds: float = 1.0
-    max_request_bytes: int = limits.MAX_REQUEST_BYTES
-    compaction_sleep_seconds: float = 0.01
-    watch_progress_seconds: float = limits.WATCH_PROGRESS_INTERVAL_SECONDS
-    quota_bytes: int = 0
-    """0 is no limit."""
-
-    @property
-    def minimum_lease_ttl_seconds(self) -> int:
-        """Shorter leases could end while a new leader is found (etcd ``server.go``: minTTL)."""
-        tick_ms = round(self.heartbeat_seconds * 1000)
-        return minimum_ttl(round(self.election_seconds * 1000) // tick_ms, tick_ms)
-
-    @property
-    def request_timeout_seconds(self) -> float:
-        """How long a proposal may wait: 5 s for the queue and the disk, twice an election for a lost leader
-        (etcd ``config.ReqTimeout``).
-        """
-        return 5 + 2 * self.election_seconds
 
 
 @final
@@ -135,7 +77,10 @@ class Node:
         timers: Timers,
         log: Logger,
         options: NodeOptions,
+        transport: Transport,
+        removed: Callable[[], None],
     ) -> None:
+        """``removed`` is called when this member was removed from its cluster, and the others know."""
         self.member_id: Final = member_id
         self.store: Final = store
         self.cluster: Final = cluster
@@ -170,19 +115,30 @@ class Node:
             loop.kick,
             timeout_seconds=timeout,
             max_request_bytes=options.max_request_bytes,
-            late=self._why_late,
+            late=self.why_late,
+        )
+        self.reconfigure: Final = Reconfigure(
+            raft,
+            cluster,
+            transport,
+            self,
+            timers,
+            log,
+            next_id=ids.next,
+            unix_time=time.time,
+            timeout_seconds=timeout,
+            strict=options.strict_reconfig_check,
         )
         self.reads: Final = Reads(ids, loop.kick, timeout_seconds=timeout)
         self.leases: Final = Leases(self.lessor, self, timers, ids.next, timeout)
-        self._compaction_waiters: list[Callable[[], None]] = []
-        self._compacting = False
+        self.slices: Final = SlicedWork(
+            store, timers, loop.guard, compaction_pause_seconds=options.compaction_sleep_seconds
+        )
         self._stopped = False
         self._told_of_slow_disk = False
+        self._removed: Final = removed
+        self._active_since: Final = transport.active_since
         self._leader_since = timers.time()
-        self.active_since: Callable[[int], float | None] = _always
-        """Since when this member has been connected to another one; None: it is not."""
-        self.when_installed: Callable[[], None] = _nothing
-        """Called when a snapshot has replaced everything, the members included."""
         loop.attach(self.proposals, self.reads, self)
 
     # --- what the API sees -----------------------------------------------------------------------------
@@ -264,13 +220,6 @@ class Node:
         """Do a part of the member's work; whatever it raises ends the member."""
         self._loop.guard(work)
 
-    def when_compacted(self, callback: Callable[[], None]) -> None:
-        """Call back once the compaction under way has removed its revisions, and that is durable."""
-        if self._compacting:
-            self._compaction_waiters.append(callback)
-        else:
-            callback()
-
     async def linearizable_read(self) -> None:
         """Return once the store is known to be no older than this moment.
 
@@ -287,39 +236,6 @@ class Node:
         error = await waiting
         if error is not None:
             raise error
-
-    def hash_kv(self, revision: int, done: Callable[[HashKvResult], None]) -> None:
-        """Hash the key space up to ``revision`` (0: the newest) in slices; ``done`` gets what came out.
-
-        Raises:
-            EtcdError: ERR_COMPACTED, ERR_FUTURE_REV: there is nothing to hash at that revision.
-        """
-        try:
-            job = self.store.hash_kv_job(revision)
-        except CompactedError:
-            raise ERR_COMPACTED from None
-        except FutureRevisionError:
-            raise ERR_FUTURE_REV from None
-        self._in_slices(job, done)
-
-    def hash_backend(self, done: Callable[[int], None]) -> None:
-        """Hash the whole backend in slices."""
-        self._in_slices(self.store.hash_job(), done)
-
-    def _in_slices(self, job: SlicedJob[R], done: Callable[[R], None]) -> None:
-        """Step a job whenever the loop has been round; others are served in between."""
-
-        def step() -> None:
-            if self._stopped:
-                job.close()
-            elif job.step():
-                result = job.result
-                job.close()
-                done(result)
-            else:
-                self.timers.call_later(0, lambda: self._loop.guard(step))
-
-        step()
 
     # --- what the other members say ----------------------------------------------------------------------
 
@@ -366,7 +282,7 @@ class Node:
             self.applied_index = entry.index
             store.consistent_index, store.term = entry.index, entry.term
             if entry.type != ENTRY_NORMAL:
-                self._apply_conf_change(entry)
+                self.reconfigure.apply(entry)
             elif not entry.data:
                 self._begin_term()
             else:
@@ -375,9 +291,8 @@ class Node:
                 proposals.applied(request_id, result)
         self._raft.applied_to(self.applied_index)
         store.commit_if_due(self.timers.time())
-        if store.compacting and not self._compacting:
-            self._compacting = True
-            self.timers.call_later(0, lambda: self._loop.guard(self._compact))
+        if store.compacting:
+            self.slices.compact()
         self._snapshots.after_apply(self.applied_index)
         if failpoint.enabled:
             failpoint.hit("apply_after")
@@ -403,7 +318,6 @@ class Node:
         store.consistent_index, store.term = metadata.index, metadata.term
         store.conf_state = encode_conf_state(metadata.conf_state)
         self.applied_index, self.term = metadata.index, self._raft.term
-        self._compacting = False
         self.cluster.recover(store)
         self._applier.alarms.restore()
         self.lessor.restore()
@@ -411,7 +325,7 @@ class Node:
         store.restored_leases.clear()
         self.watch_hub.restore(store.revision)
         self.observers.restored()
-        self.when_installed()
+        self.reconfigure.installed()
         self._raft.applied_to(metadata.index)
         self._log.info("applied snapshot", fields)
 
@@ -426,46 +340,19 @@ class Node:
         if self.is_leader:
             self.lessor.promote(self._options.election_seconds, self.timers.time())
 
-    def _apply_conf_change(self, entry: Entry) -> None:
-        """A membership change: names and addresses to the cluster, votes to Raft."""
-        assert entry.type == ENTRY_CONF_CHANGE, "etcd's members propose changes one at a time"
-        change = decode_conf_change(entry.data)
-        conf_state = self._raft.apply_conf_change(change)
-        self.store.conf_state = encode_conf_state(conf_state)
-        self._change_membership(change)
+    # --- what membership changes ask for (``reconfigure.Surroundings``) ------------------------------------
 
-    def _change_membership(self, change: ConfChange) -> None:
-        fields = {"cluster_id": hex_id(self.cluster.id), "local_member_id": hex_id(self.member_id)}
-        if change.type in (CONF_CHANGE_ADD_NODE, CONF_CHANGE_ADD_LEARNER_NODE):
-            member = MemberInfo.from_json(change.context)
-            self.cluster.add(member)
-            self._log.info(
-                "added member",
-                **fields,
-                added_peer_id=hex_id(member.id),
-                added_peer_peer_urls=list(member.peer_urls),
-            )
-        elif change.type == CONF_CHANGE_REMOVE_NODE:
-            self.cluster.remove(change.node_id)
-            self._log.info("removed member", **fields, removed_remote_peer_id=hex_id(change.node_id))
-        else:
-            member = MemberInfo.from_json(change.context)
-            self.cluster.add(member)
-            self._log.info("updated member", **fields, updated_remote_peer_id=hex_id(member.id))
+    def kick(self) -> None:
+        """Raft may have something to do."""
+        self._loop.kick()
 
-    def _compact(self) -> None:
-        """One slice of removing compacted revisions; the loop serves others between two of them."""
-        if self._stopped:
-            return
-        if not self.store.compaction_step(limits.COMPACTION_SLICE_SECONDS, self.timers.time):
-            pause = self._options.compaction_sleep_seconds
-            self.timers.call_later(pause, lambda: self._loop.guard(self._compact))
-            return
-        self._compacting = False
-        self.store.commit()  # what was answered as gone must not come back after a crash
-        waiters, self._compaction_waiters = self._compaction_waiters, []
-        for callback in waiters:
-            callback()
+    def set_conf_state(self, encoded: bytes) -> None:
+        """Keep Raft's configuration with the data, in the transaction that is open."""
+        self.store.conf_state = encoded
+
+    def removed_self(self) -> None:
+        """This member is none any more, and the others know: stop."""
+        self._removed()
 
     # --- time ------------------------------------------------------------------------------------------
 
@@ -488,6 +375,7 @@ class Node:
         self._watches.tick(now)
         self.proposals.expire(now)
         self.reads.expire(now)
+        self.reconfigure.tick(now)
         self._watch_disk()
         self.store.commit_if_due(now)
         self._loop.kick()
@@ -517,7 +405,7 @@ class Node:
             self._log.warn("gave up leadership, because the log's disk stalls")
         self.leader_changed(self._raft.lead)
 
-    def _why_late(self, started: float) -> EtcdError:
+    def why_late(self, started: float) -> EtcdError:
         """The error of a proposal of that time that was never applied (etcd ``parseProposeCtxErr``)."""
         lost = self._leader_since - 2 * self._options.election_seconds
         if lost < started < self._leader_since:
@@ -530,7 +418,7 @@ class Node:
         """Whether this member has been connected all the time: to the leader, or as leader to a quorum."""
 
         def reaches(member_id: int) -> bool:
-            active_since = self.active_since(member_id)
+            active_since = self._active_since(member_id)
             return active_since is not None and active_since < since
 
         if not self.is_leader:
@@ -546,5 +434,7 @@ class Node:
             return
         self._stopped = True
         self._watches.stop()
+        self.slices.stop()
         self.proposals.fail_all(ERR_STOPPED)
         self.reads.fail_all(ERR_STOPPED)
+        self.reconfigure.fail_all(ERR_STOPPED)

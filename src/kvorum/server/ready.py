@@ -17,10 +17,10 @@ WAL's
 round
    begins. Sent before step 3 they would promise what a crash could break.
 
-A snapshot from the leader takes the place of the log, so step 3 grows: first its ``.snap`` file becomes durable,
-then its marker, the hard state and the entries behind it in one batch, because a marker promises the file. Only
-then does it replace the state machine: a crash in between finds the marker, and the database that was received
-beside the old one.
+A snapshot from the leader takes the place of the log, so step 3 grows: first its ``.snap`` file becomes
+durable, then its marker, the hard state and the entries behind it in one batch, because a marker promises the
+file. Only then does it replace the state machine: a crash in between finds the marker, and the database that
+was received beside the old one.
 
 The loop never waits: it is called, does what can be done, and is called again. Source of the order: Raft
 Figure 2, thesis §10.2.1, etcd ``server/etcdserver/raft.go``.
@@ -39,7 +39,6 @@ from kvorum.server.reads import Reads
 from kvorum.wal.batch import Batch
 from kvorum.wal.record import WalSnapshot
 from kvorum.wal.wal import Wal
-
 
 Written = Callable[[BaseException | None, float], None]
 """What went wrong or None, and the seconds it took."""

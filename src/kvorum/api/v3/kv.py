@@ -150,7 +150,7 @@ class KvService(Service):
         if result.error is not None:
             self.answer(call, result)
         else:
-            self.node.when_compacted(partial(self.answer, call, result))
+            self.node.slices.when_compacted(partial(self.answer, call, result))
 
     async def range_stream(self, call: StreamCall) -> None:
         """A range in chunks, all at the revision of the first; header, more and count come with the last.

@@ -21,7 +21,7 @@ from kvorum.proto.rpc_pb2 import (
 )
 from kvorum.rpc.grpc import GrpcServer, UnaryCall
 from kvorum.server import requests
-from kvorum.server.node import HashKvResult
+from kvorum.server.slices import HashKvResult
 
 
 @final
@@ -71,7 +71,7 @@ class MaintenanceService(Service):
         def done(value: int) -> None:
             self.reply(call, revision, HashResponse(hash=value).SerializeToString())
 
-        self.node.hash_backend(done)
+        self.node.slices.hash_backend(done)
 
     def hash_kv(self, call: UnaryCall, body: bytes) -> None:
         """A checksum of the key space up to a revision; equal on members that agree."""
@@ -81,4 +81,4 @@ class MaintenanceService(Service):
             response = HashKVResponse(hash=result.hash, compact_revision=result.compact_revision)
             self.reply(call, result.revision, response.SerializeToString())
 
-        self.node.hash_kv(request.revision, done)
+        self.node.slices.hash_kv(request.revision, done)
