@@ -48,22 +48,27 @@ class Committed:
     Args:
         path: the database file.
         map_bytes: address space, as much as the writer has.
-        expected: the files that it must be.
+        expected: the files that it must be; None for a database that nobody has open.
 
     Raises:
         MovedError: they are others. BackendError: they cannot be opened.
     """
 
-    def __init__(self, path: str, map_bytes: int, expected: FileIdentity) -> None:
+    def __init__(self, path: str, map_bytes: int, expected: FileIdentity | None) -> None:
         try:
-            if FileIdentity.of(path) != expected:
+            if expected is not None and FileIdentity.of(path) != expected:
                 raise MovedError(path)
             self._env: Final = lmdb.open(
-                path, map_size=map_bytes, subdir=False, readonly=True, max_dbs=MAX_BACKEND_TABLES
+                path,
+                map_size=map_bytes,
+                subdir=False,
+                readonly=True,
+                max_dbs=MAX_BACKEND_TABLES,
+                lock=expected is not None,
             )
             try:
                 self._txn: Final = self._env.begin()
-                if FileIdentity.of(path) != expected:
+                if expected is not None and FileIdentity.of(path) != expected:
                     raise MovedError(path)
                 names = sorted(self._env.dbs(self._txn))
                 self._tables: Final = {
