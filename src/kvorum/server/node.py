@@ -357,7 +357,9 @@ class Node:
     # --- time ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to tick."""
+        """Begin to tick; who is the only voter leads at once."""
+        if self._raft.status().conf_state.voters == (self.member_id,):
+            self._raft.campaign()
         self.timers.call_later(self._options.heartbeat_seconds, self._tick)
         self._loop.kick()
 
