@@ -118,6 +118,8 @@ class Cluster:
         self.members: Final[dict[int, MemberInfo]] = {}
         self.removed: Final[set[int]] = set()
         self.version: str | None = None
+        self.is_learner = False
+        """Whether this member has no vote; kept apart because every call looks at it."""
         self._assumed: Final[set[int]] = set()
         self._log: Final = log
         self._names: Final = {"cluster-id": hex_id(cluster_id), "local-member-id": hex_id(local_id)}
@@ -136,6 +138,7 @@ class Cluster:
         self.removed.update(int(key, 16) for key, _ in self._removed_table.iterate())
         version = self._cluster_table.get(_VERSION_KEY)
         self.version = version.decode() if version is not None else None
+        self._look_at_local()
 
     def assume(self, members: Iterable[MemberInfo]) -> None:
         """The configuration, or a running member, says that these are members; the log will say so too.
@@ -146,6 +149,7 @@ class Cluster:
             if member.id not in self.members:
                 self.members[member.id] = member
                 self._assumed.add(member.id)
+        self._look_at_local()
 
     # --- who is there -------------------------------------------------------------------------------------
 
@@ -233,6 +237,7 @@ class Cluster:
         self.removed.add(member_id)
         self._members_table.delete(key)
         self._removed_table.put(key, _REMOVED)
+        self._look_at_local()
         if member is not None:
             self._say(
                 "removed member",
@@ -299,6 +304,7 @@ class Cluster:
         assert not self.removed & self.members.keys(), "a removed member is still listed"
         known = {m: info for m, info in self.members.items() if m not in self._assumed}
         assert self._stored() == known, "the backend's members differ from those in memory"
+        assert self.is_learner == (self.local is not None and self.local.is_learner)
 
     def _stored(self) -> dict[int, MemberInfo]:
         return {int(key, 16): MemberInfo.from_json(value) for key, value in self._members_table.iterate()}
@@ -307,6 +313,10 @@ class Cluster:
         self._assumed.discard(member.id)
         self.members[member.id] = member
         self._members_table.put(hex_id(member.id).encode(), member.to_json())
+        self._look_at_local()
+
+    def _look_at_local(self) -> None:
+        self.is_learner = self.local is not None and self.local.is_learner
 
     def _say(self, message: str, more: dict[str, object] | None = None, /, **fields: object) -> None:
         if self._log is not None:

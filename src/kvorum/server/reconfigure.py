@@ -36,6 +36,7 @@ from kvorum.raft.types import (
 )
 from kvorum.server import changes, ids
 from kvorum.server.changes import Change, MemberInfo
+from kvorum.server.forward import ToLeader
 from kvorum.server.membership import Cluster
 from kvorum.server.strict import Connections, StrictCheck
 from kvorum.server.timers import Timers
@@ -96,13 +97,6 @@ class Surroundings(Protocol):
         """This member is none any more, and has had its time to tell the others: stop."""
 
 
-class Promoter(Protocol):
-    """Asks the leader to promote (``forward.ToLeader``)."""
-
-    async def promote(self, member_id: int) -> list[MemberInfo]:
-        """Returns the members after it. Raises EtcdError."""
-
-
 @final
 class _Waiter:
     __slots__ = ("change", "deadline", "done", "proposed", "started")
@@ -154,8 +148,8 @@ class Reconfigure:
         self._strict: Final = StrictCheck(cluster, transport, timers, log, enabled=strict)
         self._waiting: Final[dict[int, _Waiter]] = {}
         self._stopped = False
-        self.promoter: Promoter | None = None
-        """Who is asked where this member does not lead."""
+        self.to_leader: ToLeader | None = None
+        """The way to the leader; None for a member that has no peers."""
         self.promotions_succeeded = 0
         self.promotions_failed: Final[dict[str, int]] = {}
         """By the text of the error, as ``etcd_server_learner_promote_failures`` is labelled."""
@@ -201,10 +195,19 @@ class Reconfigure:
             EtcdError: ERR_LEARNER_NOT_READY, ERR_MEMBER_NOT_LEARNER, ERR_MEMBER_NOT_FOUND; what waiting, or
                 the way to the leader, comes to.
         """
+        to_leader = self.to_leader
+        deadline = self._timers.time() + self._timeout_seconds
+        while to_leader is not None and not self._raft.is_leader:
+            members = await to_leader.promote(member_id)
+            if members is not None:
+                return members
+            await to_leader.again(deadline)
+        return await self.promote_here(member_id)
+
+    async def promote_here(self, member_id: int) -> list[MemberInfo]:
+        """As ``promote_member``, if this member leads. Raises EtcdError: ERR_NOT_LEADER besides."""
         if not self._raft.is_leader:
-            if self.promoter is None:
-                raise errors.ERR_NOT_LEADER
-            return await self.promoter.promote(member_id)
+            raise errors.ERR_NOT_LEADER
         try:
             self._check_caught_up(member_id)
             self._strict.before_promote(member_id)

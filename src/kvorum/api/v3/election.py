@@ -13,7 +13,7 @@ from typing import Final, final
 from kvorum import errors, limits
 from kvorum.api.v3.leadership import UNSURE, Leadership
 from kvorum.api.v3.local import LocalClient, created_at, get, own_key, put
-from kvorum.api.v3.service import Service, parse
+from kvorum.api.v3.service import Methods, Service, parse
 from kvorum.api.v3.standing import StandingStreams
 from kvorum.api.v3.waiting import Place, WaitingCalls
 from kvorum.errors import EtcdError
@@ -27,7 +27,7 @@ from kvorum.proto.v3election_pb2 import (
     ResignRequest,
 )
 from kvorum.proto.wire import delimited
-from kvorum.rpc.grpc import GrpcServer, StreamCall, UnaryCall
+from kvorum.rpc.grpc import StreamCall, UnaryCall
 from kvorum.server.node import Node
 
 ERR_MISSING_LEADER_KEY: Final = EtcdError(errors.UNKNOWN, '"leader" field must be provided')
@@ -54,7 +54,7 @@ class ElectionService(Service):
         self._waiting: Final = waiting
         self._standing: Final = standing
 
-    def register(self, server: GrpcServer) -> None:
+    def register(self, server: Methods) -> None:
         """Put the service's methods into the server's table."""
         server.unary("/v3electionpb.Election/Campaign", self.campaign)
         server.unary("/v3electionpb.Election/Proclaim", self.proclaim)

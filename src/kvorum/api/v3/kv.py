@@ -8,7 +8,7 @@ from typing import Final, final
 
 from kvorum import errors, limits
 from kvorum.api.v3 import checks
-from kvorum.api.v3.service import Service, parse
+from kvorum.api.v3.service import Methods, Service, parse
 from kvorum.apply import range as ranges
 from kvorum.apply import txn
 from kvorum.apply.alarms import cost_of_put
@@ -23,7 +23,7 @@ from kvorum.proto.rpc_pb2 import (
     TxnRequest,
 )
 from kvorum.proto.wire import delimited
-from kvorum.rpc.grpc import GrpcServer, StreamCall, UnaryCall
+from kvorum.rpc.grpc import StreamCall, UnaryCall
 from kvorum.server import requests
 from kvorum.server.node import Node
 
@@ -50,7 +50,7 @@ class KvService(Service):
         self._max_txn_ops: Final = max_txn_ops
         self._chunk_bytes: Final = max_request_bytes
 
-    def register(self, server: GrpcServer) -> None:
+    def register(self, server: Methods) -> None:
         """Put the service's methods into the server's table."""
         server.unary("/etcdserverpb.KV/Range", self.range)
         server.unary("/etcdserverpb.KV/Put", self.put)

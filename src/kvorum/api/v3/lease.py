@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, final
 
 from kvorum import errors, limits
-from kvorum.api.v3.service import Service, parse
+from kvorum.api.v3.service import Methods, Service, parse
 from kvorum.api.v3.standing import StandingStreams
 from kvorum.apply.alarms import LEASE_COST_BYTES
 from kvorum.errors import EtcdError
@@ -21,7 +21,7 @@ from kvorum.proto.rpc_pb2 import (
     LeaseTimeToLiveResponse,
 )
 from kvorum.proto.wire import delimited, varint
-from kvorum.rpc.grpc import GrpcServer, StreamCall, UnaryCall
+from kvorum.rpc.grpc import StreamCall, UnaryCall
 from kvorum.server import requests
 from kvorum.server.node import Node
 
@@ -49,7 +49,7 @@ class LeaseService(Service):
         self._leases: Final = node.leases
         self._standing: Final = standing
 
-    def register(self, server: GrpcServer) -> None:
+    def register(self, server: Methods) -> None:
         """Put the service's methods into the server's table."""
         server.unary("/etcdserverpb.Lease/LeaseGrant", self.grant)
         server.unary("/etcdserverpb.Lease/LeaseRevoke", self.revoke)

@@ -13,13 +13,13 @@ from typing import Final, final
 
 from kvorum import errors, limits
 from kvorum.api.v3.local import LocalClient, created_at, first_created, get, own_key, put
-from kvorum.api.v3.service import Service, parse
+from kvorum.api.v3.service import Methods, Service, parse
 from kvorum.api.v3.waiting import Place, WaitingCalls, without_code
 from kvorum.apply.applier import Result
 from kvorum.errors import EtcdError
 from kvorum.proto.rpc_pb2 import DeleteRangeRequest, RequestOp, TxnRequest
 from kvorum.proto.v3lock_pb2 import LockRequest, LockResponse, UnlockRequest
-from kvorum.rpc.grpc import GrpcServer, UnaryCall
+from kvorum.rpc.grpc import UnaryCall
 from kvorum.server import requests
 from kvorum.server.node import Node
 
@@ -35,7 +35,7 @@ class LockService(Service):
         self._client: Final = LocalClient(node, max_txn_ops)
         self._waiting: Final = waiting
 
-    def register(self, server: GrpcServer) -> None:
+    def register(self, server: Methods) -> None:
         """Put the service's methods into the server's table."""
         server.unary("/v3lockpb.Lock/Lock", self.lock)
         server.unary("/v3lockpb.Lock/Unlock", self.unlock)

@@ -1,13 +1,15 @@
-"""The Maintenance service: how this member is, and checksums of what it holds.
+"""The Maintenance service: how this member is, checksums of what it holds, and who shall lead.
 
 Source: etcd ``server/etcdserver/api/v3rpc/maintenance.go``.
 """
 
+import asyncio
 from functools import partial
-from typing import final
+from typing import Final, final
 
 from kvorum import ETCD_VERSION
-from kvorum.api.v3.service import Service, parse
+from kvorum.api.v3.service import Methods, Service, parse
+from kvorum.api.v3.waiting import WaitingCalls
 from kvorum.apply.alarms import NONE
 from kvorum.proto.rpc_pb2 import (
     AlarmRequest,
@@ -16,24 +18,35 @@ from kvorum.proto.rpc_pb2 import (
     HashKVResponse,
     HashRequest,
     HashResponse,
+    MoveLeaderRequest,
+    MoveLeaderResponse,
     StatusRequest,
     StatusResponse,
 )
-from kvorum.rpc.grpc import GrpcServer, UnaryCall
+from kvorum.rpc.grpc import UnaryCall
 from kvorum.server import requests
+from kvorum.server.handover import Handover
+from kvorum.server.node import Node
 from kvorum.server.slices import HashKvResult
 
 
 @final
 class MaintenanceService(Service):
-    """Alarm, Status, Hash, HashKV."""
+    """Alarm, Status, Hash, HashKV, MoveLeader."""
 
-    def register(self, server: GrpcServer) -> None:
+    def __init__(self, node: Node, handover: Handover | None, waiting: WaitingCalls) -> None:
+        super().__init__(node)
+        self._handover: Final = handover
+        self._waiting: Final = waiting
+
+    def register(self, server: Methods) -> None:
         """Put the service's methods into the server's table."""
         server.unary("/etcdserverpb.Maintenance/Alarm", self.alarm)
         server.unary("/etcdserverpb.Maintenance/Status", self.status)
         server.unary("/etcdserverpb.Maintenance/Hash", self.hash)
         server.unary("/etcdserverpb.Maintenance/HashKV", self.hash_kv)
+        if self._handover is not None:
+            server.unary("/etcdserverpb.Maintenance/MoveLeader", partial(self.move_leader, self._handover))
 
     def alarm(self, call: UnaryCall, body: bytes) -> None:
         """List, raise or disarm alarms; even a list goes through the log, as in etcd."""
@@ -82,3 +95,13 @@ class MaintenanceService(Service):
             self.reply(call, result.revision, response.SerializeToString())
 
         self.node.slices.hash_kv(request.revision, done)
+
+    def move_leader(self, handover: Handover, call: UnaryCall, body: bytes) -> None:
+        """Hand leadership to another member; answered, without a header as in etcd, when it leads."""
+        request = parse(MoveLeaderRequest, body)
+
+        async def answer() -> bytes:
+            await handover.move_leader(request.targetID)
+            return MoveLeaderResponse().SerializeToString()
+
+        self._waiting.start(call, answer(), result_of=asyncio.Task.result)

@@ -1,15 +1,27 @@
 """What the services of the v3 API share: how a body becomes a message, and a result an answer."""
 
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from kvorum import errors
 from kvorum.apply.applier import Result
+from kvorum.rpc.connection import StreamHandler, UnaryHandler
 from kvorum.rpc.grpc import UnaryCall, unreadable_message
+from kvorum.rpc.observer import BIDI_STREAM
 from kvorum.server.node import Node
 
 M = TypeVar("M", bound=Message)
+
+
+class Methods(Protocol):
+    """Where services put their methods: a server's table, or what stands before it (``admission.py``)."""
+
+    def unary(self, path: str, handler: UnaryHandler) -> None:
+        """Serve "/service/method" with a synchronous handler."""
+
+    def stream(self, path: str, handler: StreamHandler, kind: str = BIDI_STREAM) -> None:
+        """Serve "/service/method" with a coroutine; ``kind`` is its ``grpc_type`` in metrics."""
 
 
 class Service:

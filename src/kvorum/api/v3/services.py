@@ -1,5 +1,6 @@
 """All services of the v3 API, put into one server's table."""
 
+from kvorum.api.v3.admission import Admission
 from kvorum.api.v3.cluster import ClusterService
 from kvorum.api.v3.election import ElectionService
 from kvorum.api.v3.kv import KvService
@@ -10,21 +11,30 @@ from kvorum.api.v3.standing import StandingStreams
 from kvorum.api.v3.waiting import WaitingCalls
 from kvorum.api.v3.watch import WatchService
 from kvorum.rpc.grpc import GrpcServer
+from kvorum.server.handover import Handover
 from kvorum.server.node import Node
+from kvorum.server.reconfigure import Reconfigure
 
 
 def install_services(
-    server: GrpcServer, node: Node, *, max_txn_ops: int, max_request_bytes: int
+    server: GrpcServer,
+    node: Node,
+    *,
+    max_txn_ops: int,
+    max_request_bytes: int,
+    reconfigure: Reconfigure | None = None,
+    handover: Handover | None = None,
 ) -> StandingStreams:
     """Register them; returns what ends their standing streams when the member stops."""
+    methods = Admission(server, node, node.cluster)
     standing = StandingStreams(node)
-    KvService(node, max_txn_ops=max_txn_ops, max_request_bytes=max_request_bytes).register(server)
-    WatchService(node, standing).register(server)
-    LeaseService(node, standing).register(server)
+    KvService(node, max_txn_ops=max_txn_ops, max_request_bytes=max_request_bytes).register(methods)
+    WatchService(node, standing).register(methods)
+    LeaseService(node, standing).register(methods)
     waiting = WaitingCalls()
     standing.when_stopped(waiting.stop)
-    LockService(node, waiting, max_txn_ops=max_txn_ops).register(server)
-    ElectionService(node, waiting, standing, max_txn_ops=max_txn_ops).register(server)
-    MaintenanceService(node).register(server)
-    ClusterService(node).register(server)
+    LockService(node, waiting, max_txn_ops=max_txn_ops).register(methods)
+    ElectionService(node, waiting, standing, max_txn_ops=max_txn_ops).register(methods)
+    MaintenanceService(node, handover, waiting).register(methods)
+    ClusterService(node, reconfigure, waiting).register(methods)
     return standing

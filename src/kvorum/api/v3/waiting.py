@@ -83,8 +83,16 @@ class WaitingCalls:
         if not self._by_connection[call.connection]:
             del self._by_connection[call.connection]
 
-    def start(self, call: UnaryCall, answer: Coroutine[Any, Any, bytes], place: Place | None = None) -> None:
+    def start(
+        self,
+        call: UnaryCall,
+        answer: Coroutine[Any, Any, bytes],
+        place: Place | None = None,
+        result_of: Callable[[asyncio.Task[bytes]], bytes] | None = None,
+    ) -> None:
         """Answer ``call`` with what the coroutine returns; cancel it with the call.
+
+        ``result_of`` gives a task's result, or its error as clients see it; by default without its code.
 
         Raises:
             EtcdError: ERR_REQUEST_TOO_MANY_REQUESTS, ERR_STOPPED.
@@ -97,6 +105,7 @@ class WaitingCalls:
             answer.close()
             raise
         task = asyncio.get_running_loop().create_task(answer)
+        result = result_of or as_clients_see_it
 
         def cancel() -> None:
             task.cancel()
@@ -108,7 +117,7 @@ class WaitingCalls:
             del self._tasks[call]
             if not task.cancelled():
                 task.exception()  # looked at, even if the call is gone and go_on does nothing
-                call.go_on(lambda: call.reply(as_clients_see_it(task)))
+                call.go_on(lambda: call.reply(result(task)))
 
         self._tasks[call] = cancel
         call.on_cancel = cancel

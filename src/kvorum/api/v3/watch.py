@@ -15,10 +15,10 @@ from functools import partial
 from typing import Final, final
 
 from kvorum import limits
-from kvorum.api.v3.service import Service, parse
+from kvorum.api.v3.service import Methods, Service, parse
 from kvorum.api.v3.standing import StandingStreams
 from kvorum.proto.rpc_pb2 import WatchRequest
-from kvorum.rpc.grpc import GrpcServer, StreamCall
+from kvorum.rpc.grpc import StreamCall
 from kvorum.server.node import Node
 from kvorum.watch.stream import WatchStream
 
@@ -57,7 +57,7 @@ class WatchService(Service):
         self._scheduled = False
         self._hub.on_ready = self._flush_soon
 
-    def register(self, server: GrpcServer) -> None:
+    def register(self, server: Methods) -> None:
         """Put the service's method into the server's table."""
         server.stream("/etcdserverpb.Watch/Watch", self.watch)
 
