@@ -44,7 +44,7 @@ ROOMS: Final = {
     "peer": _room("carries Raft's messages and snapshots between members", "raft", "snapshot", "rpc"),
     "api": _room(
         "talks to the member, never to storage or the log; the watch hub's queues are its to write out",
-        "rpc", "server", "apply", "watch",
+        "rpc", "server", "apply", "watch", "v2store",
     ),
     "server": _room(
         "the Ready loop and the assembly: every room below it, and the shells it starts",

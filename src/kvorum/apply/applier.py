@@ -10,6 +10,7 @@ from kvorum import errors
 from kvorum.apply import kv, txn
 from kvorum.apply import range as ranges
 from kvorum.apply.alarms import NOSPACE, Alarms
+from kvorum.apply.v2 import V2Applier
 from kvorum.lease.lessor import Lessor
 from kvorum.mvcc.keyvalue import is_delete, key_of, parse
 from kvorum.mvcc.store import CompactedError, FutureRevisionError, Store, WriteTxn
@@ -31,6 +32,7 @@ from kvorum.proto.rpc_pb2 import (
 )
 
 # Field numbers of etcdserverpb.InternalRaftRequest.
+_V2: Final = 2
 _RANGE: Final = 3
 _PUT: Final = 4
 _DELETE_RANGE: Final = 5
@@ -56,14 +58,20 @@ class Membership(Protocol):
 
 @final
 class Result:
-    """What applying a request gave: an error, or the header's revision and the response after its header."""
+    """What applying a request gave: an error, or the header's revision and the response after its header.
 
-    __slots__ = ("body", "error", "revision")
+    ``value`` is what a v2 request came to: an Event, a V2Error, or None.
+    """
 
-    def __init__(self, revision: int, body: bytes, error: errors.EtcdError | None = None) -> None:
+    __slots__ = ("body", "error", "revision", "value")
+
+    def __init__(
+        self, revision: int, body: bytes, error: errors.EtcdError | None = None, value: object = None
+    ) -> None:
         self.revision = revision
         self.body = body
         self.error = error
+        self.value = value
 
 
 class UnknownRequestError(Exception):
@@ -75,7 +83,8 @@ class Applier:
     """Applies requests to the store, the leases and the membership, in the order they are given.
 
     ``notify(revision, changes)`` hears of every revision, once it is current. ``clock`` tells the lessor when
-    its leases expire; nothing that is stored depends on it.
+    its leases expire; nothing that is stored depends on it. ``v2`` applies v2 requests, which are unknown
+    without it.
     """
 
     def __init__(
@@ -86,6 +95,7 @@ class Applier:
         *,
         notify: Callable[[int, Sequence[bytes]], None],
         clock: Callable[[], float],
+        v2: V2Applier | None = None,
     ) -> None:
         self.alarms: Final = Alarms(store.table(b"alarm"))
         self._store: Final = store
@@ -93,6 +103,7 @@ class Applier:
         self._notify: Final = notify
         self._clock: Final = clock
         self._membership: Final = membership
+        self._v2: Final = v2
         self._operations: Final[dict[int, Callable[[bytes, object], tuple[int, bytes]]]] = {
             _RANGE: self._range,
             _PUT: self._put,
@@ -116,6 +127,8 @@ class Applier:
         Raises:
             UnknownRequestError: this version has no such request.
         """
+        if number == _V2 and self._v2 is not None:
+            return Result(0, b"", value=self._v2.apply(body, parsed))
         operation = self._operations.get(number)
         if operation is None:
             raise UnknownRequestError(

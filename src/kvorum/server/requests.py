@@ -1,15 +1,18 @@
 """What a log entry holds: ``etcdserverpb.InternalRaftRequest``, made and opened without message objects.
 
 A client's request is embedded as the bytes that came in (they were parsed once, for validation), followed by
-the header with the request's ID, as etcd writes it. Entries made elsewhere are opened by protobuf.
+the header with the request's ID, as etcd writes it. Entries made elsewhere are opened by protobuf; those of
+members up to 3.5 may be a v2 request and nothing else.
 """
 
 from typing import Final
 
 from kvorum.proto.raft_internal_pb2 import InternalRaftRequest
 from kvorum.proto.wire import read_varint, varint
+from kvorum.v2store.request import decode_raw
 
 # Field numbers of InternalRaftRequest (facts/wire.json), by the request they carry.
+V2: Final = 2
 RANGE: Final = 3
 PUT: Final = 4
 DELETE_RANGE: Final = 5
@@ -25,6 +28,7 @@ CLUSTER_MEMBER_ATTR_SET: Final = 1301
 _TAGS: Final = {
     number: varint(number << 3 | 2)
     for number in (
+        V2,
         RANGE,
         PUT,
         DELETE_RANGE,
@@ -41,7 +45,7 @@ _TAGS: Final = {
 _HEADER_TAG: Final = varint(100 << 3 | 2)
 _ID_TAG: Final = b"\x08"
 _NUMBER_OF_FAST_TAG: Final = {
-    _TAGS[number][0]: number for number in (RANGE, PUT, DELETE_RANGE, TXN, COMPACTION)
+    _TAGS[number][0]: number for number in (V2, RANGE, PUT, DELETE_RANGE, TXN, COMPACTION)
 }
 _ORDERED_BEFORE_HEADER: Final = 100
 
@@ -93,6 +97,9 @@ def decode(data: bytes) -> tuple[bytes, int, bytes]:
 
 
 def _decode_slowly(data: bytes) -> tuple[bytes, int, bytes]:
+    raw = decode_raw(data)
+    if raw is not None:
+        return varint(raw.id), V2, data
     message = InternalRaftRequest.FromString(data)
     request_id = varint(message.ID or message.header.ID)
     for field, value in message.ListFields():

@@ -91,7 +91,7 @@ STATUSES: Final = {
 
 @final
 class V2Error(Exception):
-    """An answer of the v2 API that is an error: ``code`` of the above, a cause, the store's index (0: none)."""
+    """An error of the v2 API: ``code`` of the above, what caused it, and the store's index (0: none)."""
 
     def __init__(self, code: int, cause: str = "", index: int = 0) -> None:
         super().__init__(code, cause, index)

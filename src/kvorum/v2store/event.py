@@ -1,4 +1,4 @@
-"""What happened (``Event``) and what a node looked like then (``NodeView``), and their JSON, byte for byte etcd's.
+"""What happened (``Event``), what a node looked like (``NodeView``), and their JSON, byte for byte etcd's.
 
 An event is made once, when its entry is applied, and shared by the answer, the history and every watcher: it
 never changes. Source: etcd 3.4.23 ``v2store/event.go``, ``node_extern.go``; Go ``encoding/json``.
@@ -39,14 +39,14 @@ class NodeView:
         modified_index: int,
         created_index: int,
         value: str | None = None,
-        dir: bool = False,
+        is_dir: bool = False,
         expiration: int = 0,
         ttl: int = 0,
         nodes: "list[NodeView] | None" = None,
     ) -> None:
         self.key = key
         self.value = value
-        self.dir = dir
+        self.dir = is_dir
         self.expiration = expiration
         self.ttl = ttl
         self.nodes = nodes

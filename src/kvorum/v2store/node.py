@@ -6,8 +6,12 @@ Source: etcd 3.4.23 ``v2store/node.go``.
 from typing import Final, final
 
 from kvorum.v2store.event import NodeView
-from kvorum.v2store.paths import name_of
 from kvorum.v2store.times import NANOSECONDS
+
+
+def seconds_until(expires: int, now: int) -> int:
+    """Whole seconds from ``now`` to ``expires`` (nanoseconds), rounded up; 0 if that is 0, for never."""
+    return -((now - expires) // NANOSECONDS) if expires else 0
 
 
 @final
@@ -15,54 +19,34 @@ class Node:
     """A value or a directory (``children`` is not None).
 
     ``expires`` is nanoseconds since 1970, 0 for never. ``id`` names its record in the backend and never
-    changes. Invariant: every node in the tree stands in its parent's ``children`` under its path's last part.
+    changes.
     """
 
-    __slots__ = ("children", "created_index", "expires", "id", "modified_index", "parent", "path", "value")
+    __slots__ = ("children", "created_index", "expires", "id", "modified_index", "path", "value")
 
     def __init__(
-        self,
-        id: int,
-        path: str,
-        parent: "Node | None",
-        index: int,
-        value: str = "",
-        expires: int = 0,
-        *,
-        dir: bool = False,
+        self, node_id: int, path: str, index: int, value: str = "", expires: int = 0, *, is_dir: bool = False
     ) -> None:
-        self.id: Final = id
+        self.id: Final = node_id
         self.path: Final = path
-        self.parent: Final = parent
         self.created_index = index
         self.modified_index = index
         self.value = value
         self.expires = expires
-        self.children: dict[str, Node] | None = {} if dir else None
-
-    @property
-    def in_tree(self) -> bool:
-        """Whether it still stands under its parent (what stands above that is not looked at)."""
-        parent = self.parent
-        if parent is None:
-            return True
-        return parent.children is not None and parent.children.get(name_of(self.path)) is self
-
-    def ttl(self, now: int) -> int:
-        """Whole seconds until it expires, rounded up; 0 if it never does. Times are nanoseconds."""
-        return -((now - self.expires) // NANOSECONDS) if self.expires else 0
+        self.children: dict[str, Node] | None = {} if is_dir else None
 
     def view(self, now: int) -> NodeView:
-        """What events show of it: itself, without what is below."""
+        """What events show of it: itself, without what is below. ``now`` is what its ttl counts from."""
         expires = self.expires
+        is_dir = self.children is not None
         return NodeView(
             self.path,
             self.modified_index,
             self.created_index,
-            self.value if self.children is None else None,
-            self.children is not None,
+            None if is_dir else self.value,
+            is_dir,
             expires,
-            -((now - expires) // NANOSECONDS) if expires else 0,
+            seconds_until(expires, now) if expires else 0,
         )
 
     def listing(self, now: int, recursive: bool, ordered: bool) -> NodeView:
@@ -82,11 +66,7 @@ class Node:
             nodes = [child.view(now) for child in shown]
             view.nodes = nodes
             if recursive:
-                waiting += [
-                    (child, seen)
-                    for child, seen in zip(shown, nodes, strict=True)
-                    if child.children is not None
-                ]
+                waiting += [pair for pair in zip(shown, nodes, strict=True) if pair[0].children is not None]
         return top
 
     def subtree(self) -> "list[Node]":

@@ -2,7 +2,7 @@
 
 
 def clean(path: str) -> str:
-    """The path from the root, without empty, ``.`` and ``..`` parts (Go: ``path.Clean(path.Join("/", p))``)."""
+    """The path from the root, without empty, ``.`` and ``..`` parts (Go ``path.Clean``)."""
     if path[:1] == "/" and "//" not in path and "/." not in path and (path[-1] != "/" or len(path) == 1):
         return path
     parts: list[str] = []

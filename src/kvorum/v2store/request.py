@@ -7,6 +7,7 @@ request and an InternalRaftRequest can only be told apart by a reader as strict 
 latter first and takes what fails for the former.
 """
 
+from collections.abc import Callable
 from typing import Final, final
 
 from kvorum.proto.wire import int64, read_varint, varint
@@ -51,44 +52,24 @@ class V2Request:
         "wait",
     )
 
-    def __init__(
-        self,
-        method: str,
-        path: str = "",
-        val: str = "",
-        *,
-        dir: bool = False,
-        prev_value: str = "",
-        prev_index: int = 0,
-        prev_exist: bool | None = None,
-        expiration: int = 0,
-        wait: bool = False,
-        since: int = 0,
-        recursive: bool = False,
-        sorted: bool = False,
-        quorum: bool = False,
-        time: int = 0,
-        stream: bool = False,
-        refresh: bool | None = None,
-        id: int = 0,
-    ) -> None:
-        self.id = id
+    def __init__(self, method: str, path: str = "", val: str = "") -> None:
+        self.id = 0
         self.method = method
         self.path = path
         self.val = val
-        self.dir = dir
-        self.prev_value = prev_value
-        self.prev_index = prev_index
-        self.prev_exist = prev_exist
-        self.expiration = expiration
-        self.wait = wait
-        self.since = since
-        self.recursive = recursive
-        self.sorted = sorted
-        self.quorum = quorum
-        self.time = time
-        self.stream = stream
-        self.refresh = refresh
+        self.dir = False
+        self.prev_value = ""
+        self.prev_index = 0
+        self.prev_exist: bool | None = None
+        self.expiration = 0
+        self.wait = False
+        self.since = 0
+        self.recursive = False
+        self.sorted = False
+        self.quorum = False
+        self.time = 0
+        self.stream = False
+        self.refresh: bool | None = None
 
     def encode(self) -> bytes:
         """The bytes of an etcdserverpb.Request; what is zero is left out."""
@@ -138,36 +119,36 @@ class V2Request:
                     at = _skip(data, at, kind)
                 elif field[1] != kind:
                     raise MalformedRequestError(f"wrong wire type {kind} of field {number}")
+                elif kind == _DELIMITED:
+                    size, start = read_varint(data, at)
+                    at = start + size
+                    if at > len(data):
+                        raise MalformedRequestError("the data ends inside a field")
+                    setattr(request, field[0], data[start:at].decode("utf-8", "surrogateescape"))
                 else:
                     value, at = read_varint(data, at)
-                    if kind == _DELIMITED:
-                        start, at = at, at + value
-                        if at > len(data):
-                            raise MalformedRequestError("the data ends inside a field")
-                        setattr(request, field[0], data[start:at].decode("utf-8", "surrogateescape"))
-                    else:
-                        setattr(request, field[0], field[2](value))
+                    setattr(request, field[0], field[2](value))
         except IndexError:
             raise MalformedRequestError("the data ends inside a number") from None
         return request
 
 
-def _identity(value: int) -> int:
+def _unsigned(value: int) -> int:
     return value
 
 
-_FIELDS: Final = {
-    1: ("id", _VARINT, _identity),
-    2: ("method", _DELIMITED, _identity),
-    3: ("path", _DELIMITED, _identity),
-    4: ("val", _DELIMITED, _identity),
+_FIELDS: Final[dict[int, tuple[str, int, Callable[[int], int | bool]]]] = {
+    1: ("id", _VARINT, _unsigned),
+    2: ("method", _DELIMITED, _unsigned),
+    3: ("path", _DELIMITED, _unsigned),
+    4: ("val", _DELIMITED, _unsigned),
     5: ("dir", _VARINT, bool),
-    6: ("prev_value", _DELIMITED, _identity),
-    7: ("prev_index", _VARINT, _identity),
+    6: ("prev_value", _DELIMITED, _unsigned),
+    7: ("prev_index", _VARINT, _unsigned),
     8: ("prev_exist", _VARINT, bool),
     9: ("expiration", _VARINT, int64),
     10: ("wait", _VARINT, bool),
-    11: ("since", _VARINT, _identity),
+    11: ("since", _VARINT, _unsigned),
     12: ("recursive", _VARINT, bool),
     13: ("sorted", _VARINT, bool),
     14: ("quorum", _VARINT, bool),
@@ -175,7 +156,7 @@ _FIELDS: Final = {
     16: ("stream", _VARINT, bool),
     17: ("refresh", _VARINT, bool),
 }
-"""Slot, wire type and reading of each field."""
+"""Slot and wire type of each field, and how a number in it is read."""
 
 
 def _skip(data: bytes, at: int, kind: int) -> int:

@@ -26,8 +26,7 @@ def format_time(nanoseconds: int) -> str:
     year, month, day = _date(days)
     digits = f".{fraction:09}".rstrip("0") if fraction else ""
     return (
-        f"{year:04}-{month:02}-{day:02}"
-        f"T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}{digits}Z"
+        f"{year:04}-{month:02}-{day:02}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}{digits}Z"
     )
 
 
