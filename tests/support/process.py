@@ -103,7 +103,7 @@ class Member:
         self.flags: Final = tuple(flags)
         self.env: Final = dict(env or {})
         self.client_port: Final = free_port()
-        self.peer_port: Final = free_port()
+        self.peer_port = free_port()  # may be changed between runs
         self.initial_cluster = f"{name}={self.peer_url}"
         self.initial_cluster_state = "new"
         self.log_lines: Final[list[str]] = []
