@@ -407,3 +407,11 @@ LEAVE_SECONDS: Final = 1.0
 """A member that was removed stays for so long, to tell the others (etcd: stopWithDelay)."""
 MAX_WAITING_MEMBER_CHANGES: Final = 1000
 """Calls that wait for a membership change, of which Raft takes one at a time (etcd: no bound)."""
+
+# --- Starting in a cluster ----------------------------------------------------------------------------------
+
+TICK_ADVANCE_WAIT_SECONDS: Final = 5.0
+"""How long a starting member waits for connections before it gives up skipping a part of the first election's
+timeout (etcd ``rafthttp.ConnReadTimeout``)."""
+TICK_ADVANCE_LOOK_SECONDS: Final = 0.05
+"""How often it looks (etcd ``adjustTicks``)."""

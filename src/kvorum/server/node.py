@@ -363,6 +363,15 @@ class Node:
         self.timers.call_later(self._options.heartbeat_seconds, self._tick)
         self._loop.kick()
 
+    def fast_forward(self, ticks: int) -> None:
+        """Let so much time pass for Raft: a member that begins need not wait as if it had just heard of a
+        leader (``--initial-election-tick-advance``).
+        """
+        if not self._stopped:
+            for _ in range(ticks):
+                self._raft.tick()
+            self._loop.kick()
+
     def _tick(self) -> None:
         if not self._stopped:
             self._loop.guard(self._on_tick)
