@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from kvorum import limits
 from kvorum.api.v2.form import media_type
 from kvorum.api.v2.key_request import (
-    BadRequestError,
-    KeyRequest,
     expiration_of,
     parse_key_request,
     store_path,
 )
 from kvorum.rpc.http1_types import HttpRequest
+from kvorum.v2store.errors import V2Error
+from kvorum.v2store.request import V2Request
 
 NOW = 1_700_000_000_000_000_000
 FORM = "application/x-www-form-urlencoded"
@@ -44,19 +44,19 @@ def request_of(
     return request
 
 
-def parsed(method: str, query: str = "", body: bytes = b"", kind: str | None = FORM) -> KeyRequest:
-    return parse_key_request(request_of(method, query, body, kind), NOW)
+def parsed(method: str, query: str = "", body: bytes = b"", kind: str | None = FORM) -> V2Request:
+    return parse_key_request(request_of(method, query, body, kind), NOW)[0]
 
 
 def refusal(method: str, query: str = "", body: bytes = b"", kind: str | None = FORM) -> tuple[int, str]:
-    with pytest.raises(BadRequestError) as caught:
+    with pytest.raises(V2Error) as caught:
         parsed(method, query, body, kind)
     return caught.value.code, caught.value.cause
 
 
 def test_a_put_takes_its_value_from_the_body() -> None:
     put = parsed("PUT", body=b"value=Hello+world%21")
-    assert (put.method, put.path, put.value, put.expiration) == ("PUT", "/1/a", "Hello world!", 0)
+    assert (put.method, put.path, put.val, put.expiration) == ("PUT", "/1/a", "Hello world!", 0)
 
 
 def test_every_parameter_is_read() -> None:
@@ -74,26 +74,30 @@ def test_every_parameter_is_read() -> None:
     )
     assert put.recursive
     assert put.sorted
-    assert put.is_dir
+    assert put.dir
     assert put.quorum
     assert put.stream
-    assert put.no_value_on_success
     assert put.expiration == NOW + 5_000_000_000
 
 
+def test_whether_nodes_are_wanted_is_told_besides() -> None:
+    for query, wanted in (("noValueOnSuccess=true", True), ("noValueOnSuccess=0", False), ("", False)):
+        assert parse_key_request(request_of("PUT", query, b"value=x"), NOW)[1] is wanted
+
+
 def test_the_body_counts_before_the_query_and_the_first_value_before_the_second() -> None:
-    assert parsed("PUT", "value=query", b"value=body&value=late").value == "body"
-    assert parsed("PUT", "value=query&value=late").value == "query"
+    assert parsed("PUT", "value=query", b"value=body&value=late").val == "body"
+    assert parsed("PUT", "value=query&value=late").val == "query"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
 def test_the_body_of_other_methods_is_not_looked_at(method: str) -> None:
-    assert not parsed(method, body=b"dir=nonsense&value=x").value
+    assert not parsed(method, body=b"dir=nonsense&value=x").val
 
 
 @pytest.mark.parametrize("kind", [None, "application/json", "multipart/form-data; boundary=x", "text/plain"])
 def test_a_body_of_another_type_is_not_looked_at(kind: str | None) -> None:
-    assert not parsed("PUT", body=b"value=x", kind=kind).value
+    assert not parsed("PUT", body=b"value=x", kind=kind).val
 
 
 def test_a_type_with_parameters_and_in_capitals_is_a_form() -> None:
@@ -103,7 +107,7 @@ def test_a_type_with_parameters_and_in_capitals_is_a_form() -> None:
         FORM + " ;",
         FORM + ';a="b;c"',
     ):
-        assert parsed("PUT", body=b"value=x", kind=kind).value == "x", kind
+        assert parsed("PUT", body=b"value=x", kind=kind).val == "x", kind
 
 
 @pytest.mark.parametrize(
@@ -176,18 +180,18 @@ def test_too_many_pairs_are_refused_before_they_cost_anything() -> None:
         210,
         f"more than {limits.V2_FORM_PAIRS} form values",
     )
-    assert parsed("PUT", body=b"a&" * (limits.V2_FORM_PAIRS - 2) + b"value=x").value == "x"
+    assert parsed("PUT", body=b"a&" * (limits.V2_FORM_PAIRS - 2) + b"value=x").val == "x"
 
 
 @given(st.binary(max_size=40))
 def test_values_survive_percent_encoding(value: bytes) -> None:
     body = b"value=" + b"".join(b"%%%02x" % byte for byte in value)
-    assert parsed("PUT", body=body).value.encode("utf-8", "surrogateescape") == value
+    assert parsed("PUT", body=body).val.encode("utf-8", "surrogateescape") == value
 
 
 @given(st.binary(max_size=40))
 def test_any_bytes_are_a_form_or_a_refusal(data: bytes) -> None:
-    with suppress(BadRequestError):
+    with suppress(V2Error):
         assert parsed("PUT", data.decode("latin-1").replace("?", ""), data).path == "/1/a"
 
 

@@ -5,95 +5,48 @@ method are checked all the same. Source of behaviour: etcd 3.4.23 ``v2http/clien
 """
 
 import posixpath
-from typing import Final, final
+from typing import Final
 
 from kvorum.api.v2.form import Form, FormError, read_form
 from kvorum.golang import MAX_INT64, MAX_UINT64, GoSyntaxError, parse_bool
 from kvorum.rpc.http1_types import HttpRequest
+from kvorum.v2store.errors import (
+    INDEX_NAN,
+    INVALID_FIELD,
+    INVALID_FORM,
+    PREV_VALUE_REQUIRED,
+    REFRESH_TTL_REQUIRED,
+    REFRESH_VALUE,
+    TTL_NAN,
+    V2Error,
+)
+from kvorum.v2store.request import V2Request
 
 PREFIX: Final = "/v2/keys"
 STORE_PREFIX: Final = "/1"
 """Where the store keeps the keys that clients see (etcd ``StoreKeysPrefix``)."""
-
-PREV_VALUE_REQUIRED: Final = 201
-TTL_NAN: Final = 202
-INDEX_NAN: Final = 203
-INVALID_FIELD: Final = 209
-INVALID_FORM: Final = 210
-REFRESH_VALUE: Final = 211
-REFRESH_TTL_REQUIRED: Final = 212
 
 _NANOSECONDS: Final = 1_000_000_000
 _LONGEST_NUMBER: Final = len(str(MAX_UINT64))
 _ONLY_VALUE: Final = frozenset(("value",))
 
 
-class BadRequestError(ValueError):
-    """The request is refused before anything is looked up; ``code`` is etcd's."""
+def parse_key_request(request: HttpRequest, now_ns: int) -> tuple[V2Request, bool]:
+    """Read and check a request; returns it and whether ``noValueOnSuccess`` was asked for.
 
-    def __init__(self, code: int, cause: str) -> None:
-        super().__init__(cause)
-        self.code: Final = code
-        self.cause: Final = cause
-
-
-@final
-class KeyRequest:
-    """One request, checked. None stands for "not given" where etcd tells that from false."""
-
-    __slots__ = (
-        "expiration",
-        "is_dir",
-        "method",
-        "no_value_on_success",
-        "path",
-        "prev_exist",
-        "prev_index",
-        "prev_value",
-        "quorum",
-        "recursive",
-        "refresh",
-        "since",
-        "sorted",
-        "stream",
-        "value",
-        "wait",
-    )
-
-    def __init__(self, method: str, path: str, value: str = "") -> None:
-        self.method = method
-        self.path = path
-        self.value = value
-        self.is_dir = False
-        self.prev_value = ""
-        self.prev_index = 0
-        self.prev_exist: bool | None = None
-        self.refresh: bool | None = None
-        self.expiration = 0
-        """Nanoseconds since 1970; 0 is never."""
-        self.wait = False
-        self.since = 0
-        self.recursive = False
-        self.sorted = False
-        self.quorum = False
-        self.stream = False
-        self.no_value_on_success = False
-
-
-def parse_key_request(request: HttpRequest, now_ns: int) -> KeyRequest:
-    """Read and check a request; ``now_ns`` is the wall clock, from which a ttl counts.
+    ``now_ns`` is the wall clock, from which a ttl counts.
 
     Raises:
-        BadRequestError: as etcd refuses it.
+        V2Error: as etcd refuses it.
     """
     try:
         form = read_form(request)
     except FormError as error:
-        raise BadRequestError(INVALID_FORM, str(error)) from None
-    parsed = KeyRequest(request.method, store_path(request.path), form.get("value", ""))
-    if form and not form.keys() <= _ONLY_VALUE:
-        _take_parameters(parsed, form, now_ns)
-    return parsed
+        raise V2Error(INVALID_FORM, str(error)) from None
+    parsed = V2Request(request.method, store_path(request.path), form.get("value", ""))
+    if not form or form.keys() <= _ONLY_VALUE:
+        return parsed, False
+    return parsed, _take_parameters(parsed, form, now_ns)
 
 
 def store_path(path: str) -> str:
@@ -104,21 +57,22 @@ def store_path(path: str) -> str:
     return STORE_PREFIX + key.rstrip("/")
 
 
-def _take_parameters(parsed: KeyRequest, form: Form, now_ns: int) -> None:
+def _take_parameters(parsed: V2Request, form: Form, now_ns: int) -> bool:
+    """Put the form's parameters into the request; returns ``noValueOnSuccess``."""
     parsed.prev_index = _number(form, "prevIndex", INDEX_NAN)
     parsed.since = _number(form, "waitIndex", INDEX_NAN)
     parsed.recursive = _flag(form, "recursive")
     parsed.sorted = _flag(form, "sorted")
     parsed.wait = _flag(form, "wait")
-    parsed.is_dir = _flag(form, "dir")
+    parsed.dir = _flag(form, "dir")
     parsed.quorum = _flag(form, "quorum")
     parsed.stream = _flag(form, "stream")
     if parsed.wait and parsed.method != "GET":
-        raise BadRequestError(INVALID_FIELD, '"wait" can only be used with GET requests')
+        raise V2Error(INVALID_FIELD, '"wait" can only be used with GET requests')
     parsed.prev_value = form.get("prevValue", "")
     if not parsed.prev_value and "prevValue" in form:
-        raise BadRequestError(PREV_VALUE_REQUIRED, '"prevValue" cannot be empty')
-    parsed.no_value_on_success = _flag(form, "noValueOnSuccess")
+        raise V2Error(PREV_VALUE_REQUIRED, '"prevValue" cannot be empty')
+    no_value = _flag(form, "noValueOnSuccess")
     has_ttl = bool(form.get("ttl"))
     if has_ttl:
         parsed.expiration = expiration_of(_number(form, "ttl", TTL_NAN), now_ns)
@@ -126,10 +80,11 @@ def _take_parameters(parsed: KeyRequest, form: Form, now_ns: int) -> None:
         parsed.prev_exist = _flag(form, "prevExist", "{}")
     if "refresh" in form:
         parsed.refresh = _flag(form, "refresh", "{}")
-        if parsed.refresh and parsed.value:
-            raise BadRequestError(REFRESH_VALUE, "A value was provided on a refresh")
+        if parsed.refresh and parsed.val:
+            raise V2Error(REFRESH_VALUE, "A value was provided on a refresh")
         if parsed.refresh and not has_ttl:
-            raise BadRequestError(REFRESH_TTL_REQUIRED, "No TTL value set")
+            raise V2Error(REFRESH_TTL_REQUIRED, "No TTL value set")
+    return no_value
 
 
 def expiration_of(ttl_seconds: int, now_ns: int) -> int:
@@ -151,7 +106,7 @@ def _number(form: Form, name: str, code: int) -> int:
         digits = text.lstrip("0")
         if len(digits) <= _LONGEST_NUMBER and (number := int(digits or "0")) <= MAX_UINT64:
             return number
-    raise BadRequestError(code, f'invalid value for "{name}"')
+    raise V2Error(code, f'invalid value for "{name}"')
 
 
 def _flag(form: Form, name: str, quoted: str = '"{}"') -> bool:
@@ -161,4 +116,4 @@ def _flag(form: Form, name: str, quoted: str = '"{}"') -> bool:
     try:
         return parse_bool(text)
     except GoSyntaxError:
-        raise BadRequestError(INVALID_FIELD, f"invalid value for {quoted.format(name)}") from None
+        raise V2Error(INVALID_FIELD, f"invalid value for {quoted.format(name)}") from None
