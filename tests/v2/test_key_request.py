@@ -27,6 +27,15 @@ class NoExchange:
     def respond(self, request: HttpRequest, response: object) -> None:
         raise AssertionError("not answered")
 
+    def begin(self, request: HttpRequest, response: object) -> None:
+        raise AssertionError("not answered")
+
+    def send(self, request: HttpRequest, piece: bytes) -> bool:
+        raise AssertionError("not answered")
+
+    def end(self, request: HttpRequest) -> None:
+        raise AssertionError("not answered")
+
     async def read_body(self, request: HttpRequest) -> bytes:
         raise AssertionError("not streamed")
 

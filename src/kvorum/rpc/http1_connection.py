@@ -136,6 +136,8 @@ class HttpConnection(asyncio.Protocol):
         self._stall_since = inf
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
+        if self._current is not None and self._current.on_writable is not None:
+            self._current.on_writable()
         self._dispatch()
         self._balance_reading()
 
@@ -238,8 +240,35 @@ class HttpConnection(asyncio.Protocol):
             self._flush()
             self._task = self._loop.create_task(self._pump(request, response))
 
-    # --- answering
-    # --------------------------------------------------------------------------------------------
+    def begin(self, request: HttpRequest, response: HttpResponse) -> None:
+        """Send the head of a stream whose pieces come by `send`: one that costs no task."""
+        if request.cancelled or self._transport is None:
+            return
+        assert request is self._current, "answered twice"
+        request.waits = True
+        if request.version == "1.0" or self._is_last():
+            request.keep_alive = False
+        self._write(wire.response_head(request, response, -1, self._server.date()))
+        if not self._feeding and not self._dispatching:
+            self._flush()
+
+    def send(self, request: HttpRequest, piece: bytes) -> bool:
+        """Send a piece of a stream; False if the client should read first what it has."""
+        if not request.cancelled and self._transport is not None:
+            assert request is self._current, "a stream that has not begun"
+            self._write(piece if request.version == "1.0" else b"%x\r\n%b\r\n" % (len(piece), piece))
+            self._flush()
+        return not self._write_paused
+
+    def end(self, request: HttpRequest) -> None:
+        """End a stream."""
+        if not request.cancelled and self._transport is not None:
+            assert request is self._current, "a stream that has not begun"
+            if request.version != "1.0":
+                self._write(b"0\r\n\r\n")
+            self._completed(request)
+
+    # --- answering ----------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
         """Answer queued requests until one takes its time or the client does not read."""
@@ -351,8 +380,7 @@ class HttpConnection(asyncio.Protocol):
         if task is not None and task is not asyncio.current_task():
             task.cancel()
 
-    # --- writing
-    # ----------------------------------------------------------------------------------------------
+    # --- writing ------------------------------------------------------------------------------------
 
     def _write(self, data: bytes) -> None:
         self._out.append(data)
@@ -408,4 +436,4 @@ class HttpConnection(asyncio.Protocol):
 
 def _waits_for_events(request: HttpRequest) -> bool:
     """Whether a request's answer may take for ever."""
-    return isinstance(request.route, Route) and request.route.long_poll
+    return request.waits or (isinstance(request.route, Route) and request.route.long_poll)

@@ -25,6 +25,15 @@ class Exchange(Protocol):
     def respond(self, request: "HttpRequest", response: "HttpResponse") -> None:
         """Answer; may be called in any turn of the loop."""
 
+    def begin(self, request: "HttpRequest", response: "HttpResponse") -> None:
+        """Send the head of a stream; may be called in any turn of the loop, as those that follow."""
+
+    def send(self, request: "HttpRequest", piece: bytes) -> bool:
+        """Send a piece of a stream; False if the client should read first."""
+
+    def end(self, request: "HttpRequest") -> None:
+        """End a stream."""
+
     async def read_body(self, request: "HttpRequest") -> bytes:
         """Next piece of a streamed body, empty at its end."""
 
@@ -67,6 +76,8 @@ class HttpRequest:
     ``path`` is decoded and begins with ``/``; ``query_string`` is what follows the question mark, as sent.
     ``headers`` are (name in lower case, value) pairs in their order. ``cancelled`` becomes True when nobody
     waits for the answer any more; ``on_cancel``, if set, is then called once, and answers are dropped.
+    ``waits``: it is answered by a stream of events (`begin`); ``on_writable``, if set, is called when its client
+    has read what `send` found too much.
     """
 
     __slots__ = (
@@ -81,6 +92,7 @@ class HttpRequest:
         "keep_alive",
         "method",
         "on_cancel",
+        "on_writable",
         "path",
         "pieces",
         "query_string",
@@ -88,6 +100,7 @@ class HttpRequest:
         "route",
         "target",
         "version",
+        "waits",
     )
 
     def __init__(self, exchange: Exchange) -> None:
@@ -103,6 +116,8 @@ class HttpRequest:
         self.keep_alive = False
         self.cancelled = False
         self.on_cancel: Callable[[], None] | None = None
+        self.on_writable: Callable[[], None] | None = None
+        self.waits = False
         # The connection's own notes.
         self.pieces: list[bytes] = []
         self.route: Any = None
@@ -157,6 +172,20 @@ class HttpRequest:
     def respond(self, response: HttpResponse) -> None:
         """Answer later, from a handler that returned None; dropped if the request was cancelled."""
         self._exchange.respond(self, response)
+
+    def begin(self, response: HttpResponse) -> None:
+        """Send status and headers of a stream (a body does not count); pieces follow by `send`."""
+        self._exchange.begin(self, response)
+
+    def send(self, piece: bytes) -> bool:
+        """Send a piece of a stream, dropped if the request was cancelled; False if the client should first read
+        what it has (``on_writable`` tells when that is done).
+        """
+        return self._exchange.send(self, piece)
+
+    def end(self) -> None:
+        """End a stream."""
+        self._exchange.end(self)
 
     async def read(self) -> bytes:
         """Next piece of the body on a route that streams bodies; empty at the end. Raises ConnectionError."""
