@@ -184,7 +184,10 @@ class Bootstrap:
             segment_bytes=self._machine.segment_bytes,
             unsafe_no_fsync=config.unsafe_no_fsync,
         )
-        return self._first_run(cluster_id, local, members, wal, self._open_store(), lock)
+        begun = self._first_run(cluster_id, local, members, wal, self._open_store(), lock)
+        if joined is not None:
+            begun.cluster.assume((local, *joined.remotes))
+        return begun
 
     def _initial_members(self) -> tuple[int, MemberInfo, list[MemberInfo]]:
         """The cluster's ID, this member, and all members, from the configuration."""
@@ -216,7 +219,8 @@ class Bootstrap:
             raft = RawNode.bootstrap(config, [(m.id, m.to_json()) for m in members])
         else:  # the cluster's log says who is in it
             raft = RawNode(config)
-        cluster = Cluster(cluster_id, local.id, store)
+        cluster = self._cluster(cluster_id, local.id, store)
+        cluster.assume(members)
         return Begun(local.id, cluster, raft, wal, store, self._snapshotter, lock, 0, self._figures)
 
     def _begin_again(self, metadata: Metadata, wal: Wal, store: Store, lock: DirectoryLock) -> Begun:
@@ -254,7 +258,7 @@ class Bootstrap:
             recovered.wal.close()
             raise
         self._say("restarting local member", metadata.NodeID, metadata.ClusterID, commit_index=raft.commit)
-        cluster = Cluster(metadata.ClusterID, metadata.NodeID, store)
+        cluster = self._cluster(metadata.ClusterID, metadata.NodeID, store)
         for member in cluster.listed():
             self._log.info(
                 "recovered/added member from store",
@@ -317,6 +321,9 @@ class Bootstrap:
             f" {config.wal_path} covers {first} to {last}: they are not of one member at one time;"
             " restore the member's directory as a whole, or from a snapshot"
         )
+
+    def _cluster(self, cluster_id: int, member_id: int, store: Store) -> Cluster:
+        return Cluster(cluster_id, member_id, store, log=self._log, max_learners=self._config.max_learners)
 
     def _say(self, message: str, member: int, cluster: int, **fields: object) -> None:
         self._log.info(message, {"cluster-id": hex_id(cluster), "local-member-id": hex_id(member)}, **fields)
