@@ -76,8 +76,8 @@ class HttpRequest:
     ``path`` is decoded and begins with ``/``; ``query_string`` is what follows the question mark, as sent.
     ``headers`` are (name in lower case, value) pairs in their order. ``cancelled`` becomes True when nobody
     waits for the answer any more; ``on_cancel``, if set, is then called once, and answers are dropped.
-    ``waits``: it is answered by a stream of events (`begin`); ``on_writable``, if set, is called when its client
-    has read what `send` found too much.
+    ``waits``: it is answered by a stream of events (`begin`); ``on_writable``, if set, is called when its
+    client has read what `send` found too much.
     """
 
     __slots__ = (
@@ -178,8 +178,8 @@ class HttpRequest:
         self._exchange.begin(self, response)
 
     def send(self, piece: bytes) -> bool:
-        """Send a piece of a stream, dropped if the request was cancelled; False if the client should first read
-        what it has (``on_writable`` tells when that is done).
+        """Send a piece of a stream, dropped if the request was cancelled; False if the client should first
+        read what it has (``on_writable`` tells when that is done).
         """
         return self._exchange.send(self, piece)
 
