@@ -50,15 +50,15 @@ def bind_metrics(
     """Name the source of every metric that this member has."""
     metrics = Metrics()
     bind = metrics.bind
-    store, backend = begun.store, begun.store.backend
+    store = begun.store
     bind_process(metrics)
     bind_calls(metrics, observer)
     bind("etcd_disk_wal_fsync_duration_seconds", begun.figures.fsync_seconds)
     bind("etcd_disk_wal_write_bytes_total", lambda: begun.wal.bytes_written)
     bind("etcd_disk_backend_commit_duration_seconds", begun.figures.commit_seconds)
-    bind("etcd_mvcc_db_total_size_in_bytes", lambda: backend.size)
-    bind("etcd_mvcc_db_total_size_in_use_in_bytes", lambda: backend.size_in_use)
-    bind("etcd_mvcc_db_open_read_transactions", lambda: len(backend.snapshots))
+    bind("etcd_mvcc_db_total_size_in_bytes", lambda: store.backend.size)
+    bind("etcd_mvcc_db_total_size_in_use_in_bytes", lambda: store.backend.size_in_use)
+    bind("etcd_mvcc_db_open_read_transactions", lambda: len(store.backend.snapshots))
     bind("etcd_mvcc_put_total", lambda: store.puts)
     bind("etcd_mvcc_delete_total", lambda: store.deletes)
     bind("etcd_mvcc_range_total", lambda: store.ranges)
