@@ -360,6 +360,8 @@ PEER_SNAPSHOT_MESSAGE_BYTES: Final = 512 * 1024 * 1024
 """The message before a snapshot's database: it holds the v2 store as JSON (etcd ``http.go``: 1 TiB)."""
 PEER_SNAPSHOT_BYTES: Final = 1 << 40
 """A snapshot's upload, straight to the disk (etcd ``http.go``: snapshotLimitByte)."""
+PEER_SNAPSHOT_UPLOADS: Final = 4
+"""Uploads taken in at once: a leader sends one, a deposed one's may still be coming (etcd: no bound)."""
 PEER_SNAPSHOT_PIECE_BYTES: Final = 256 * 1024
 """A piece of an upload given to the connection before it has to be asked again."""
 PEER_SNAPSHOT_STALL_SECONDS: Final = 60.0
@@ -405,6 +407,12 @@ LEARNER_READY_SHARE: Final = 0.9
 """The share of the leader's log that a learner must have to get its vote (etcd: readyPercent)."""
 LEAVE_SECONDS: Final = 1.0
 """A member that was removed stays for so long, to tell the others (etcd: stopWithDelay)."""
+VERSION_MONITOR_SECONDS: Final = 4.0
+"""How often the leader asks the members for their versions (etcd: monitorVersionInterval)."""
+PEER_VERSION_SECONDS: Final = 5.0
+"""How long a member may take to say its version (etcd: no bound but TCP's)."""
+PEER_MEMBERS_SECONDS: Final = 10.0
+"""How long a member may take to say who is in its cluster (etcd: GetClusterFromRemotePeers)."""
 MAX_WAITING_MEMBER_CHANGES: Final = 1000
 """Calls that wait for a membership change, of which Raft takes one at a time (etcd: no bound)."""
 
