@@ -17,6 +17,9 @@ used, plus ``MAP_HEADROOM_BYTES``.
 Long readers use a ``Snapshot``, a read transaction on the committed state, also from other threads. The map
 cannot grow under them; if it must, they are expired and their readers told.
 
+Another database can take this one's place while everybody keeps the same ``Backend`` and ``Table`` objects
+(``trade``); what a member does with a snapshot it was sent.
+
 A commit that failed is never tried again: after a failed fsync the kernel may have dropped the pages it could
 not write and report success the next time. The backend is then unusable, every call raises BackendError, and
 the process has to stop; what the disk holds is the state before that commit.
@@ -25,9 +28,7 @@ the process has to stop; what the disk holds is the state before that commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from os import path as paths
-from threading import Lock
 from typing import TYPE_CHECKING, Final, final
 
 import lmdb
@@ -45,6 +46,9 @@ from kvorum.limits import (
     MAX_COMMIT_INTERVAL_SECONDS,
     MAX_COMMIT_OPERATIONS_FACTOR,
 )
+from kvorum.mvcc.reader import Snapshot as Snapshot
+from kvorum.mvcc.reader import SnapshotExpiredError as SnapshotExpiredError
+from kvorum.mvcc.reader import chunk_of
 from kvorum.mvcc.whole import missing_from
 
 if TYPE_CHECKING:
@@ -63,69 +67,6 @@ class BackendError(Exception):
     """The database failed or is inconsistent: the process must stop, nothing more may be acknowledged."""
 
 
-class SnapshotExpiredError(Exception):
-    """A long reader had to make way for the growing map; it can begin again."""
-
-
-@final
-class Snapshot:
-    """The committed state at one moment, for long readers on any thread.
-
-    Close it soon: while it is open, LMDB cannot reuse pages that are freed, so the file grows.
-    """
-
-    def __init__(
-        self, backend: Backend, txn: lmdb.Transaction[bytes], tables: dict[bytes, _Database]
-    ) -> None:
-        self._backend = backend
-        self._txn: lmdb.Transaction[bytes] | None = txn
-        self._tables = tables
-        self._lock = Lock()
-
-    @property
-    def tables(self) -> list[bytes]:
-        """Names of the tables, in order."""
-        return sorted(self._tables)
-
-    def chunk(self, table: bytes, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        """Up to ``limit`` records of a table in order, those behind the key ``after`` (empty: from the
-        first).
-
-        Raises:
-            SnapshotExpiredError: the snapshot was closed or had to make way.
-        """
-        with self._lock:
-            if self._txn is None:
-                raise SnapshotExpiredError
-            return _chunk(self._txn, self._tables[table], after, limit)
-
-    def close(self) -> None:
-        """End the read transaction; does nothing the second time."""
-        with self._lock:
-            if self._txn is not None:
-                self._txn.abort()
-                self._txn = None
-        self._backend.snapshots.discard(self)
-
-    def __enter__(self) -> Snapshot:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-def _chunk(
-    txn: lmdb.Transaction[bytes], db: _Database, after: bytes, limit: int
-) -> list[tuple[bytes, bytes]]:
-    cursor = txn.cursor(db)
-    if after:
-        if not cursor.set_range(after):
-            return []
-        records = list(islice(cursor.iternext(), limit + 1))
-        return records[1:] if records[0][0] == after else records[:limit]
-    return list(islice(cursor.iternext(), limit))
-
-
 @final
 class Table:
     """A named table of the database, read and written in the open transaction."""
@@ -136,6 +77,10 @@ class Table:
         self._backend = backend
         self._db = db
         self.name: Final = name
+
+    def rebind(self, db: _Database) -> None:
+        """The backend holds another database now."""
+        self._db = db
 
     def get(self, key: bytes) -> bytes | None:
         """The value at a key, None if there is none."""
@@ -173,7 +118,7 @@ class Table:
 
     def chunk(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Up to ``limit`` records in order, those behind the key ``after`` (empty: from the first)."""
-        return _chunk(self._backend.txn, self._db, after, limit)
+        return chunk_of(self._backend.txn, self._db, after, limit)
 
     def __len__(self) -> int:
         return int(self._backend.txn.stat(self._db)["entries"])
@@ -211,6 +156,7 @@ class Backend:
         "_clock",
         "_env",
         "_failure",
+        "_handed_out",
         "_headroom",
         "_last_commit_at",
         "_map_bytes",
@@ -223,6 +169,7 @@ class Backend:
         "key_db",
         "meta_db",
         "on_commit",
+        "path",
         "pending",
         "pending_bytes",
         "size",
@@ -244,6 +191,7 @@ class Backend:
         before_commit: Callable[[], None] | None = None,
         on_commit: Callable[[float], None] | None = None,
     ) -> None:
+        self.path: Final = path
         self._clock = clock
         self._batch_interval = batch_interval_seconds
         self._batch_limit = batch_limit
@@ -251,6 +199,7 @@ class Backend:
         self.before_commit = before_commit
         self.on_commit = on_commit
         self._failure: BackendError | None = None
+        self._handed_out: Final[dict[bytes, Table]] = {}
         self.snapshots: set[Snapshot] = set()
         self.commits = 0
         self.commit_seconds = 0.0
@@ -305,6 +254,37 @@ class Backend:
         self.txn.abort()
         self._env.set_mapsize(self._map_bytes)
         self._begin()
+
+    def rest(self) -> None:
+        """End the open transaction and begin no other, so that another thread may ``trade``; nothing may be
+        pending."""
+        assert not self.pending
+        self.txn.abort()
+
+    def trade(self, other: Backend) -> None:
+        """Take another backend's database, which rests, and give it this one's, which rests then.
+
+        What was not committed here is lost. Snapshots are closed; tables that were handed out are those of
+        the new database, made where it has none.
+
+        Raises:
+            BackendError: the disk failed, now or before.
+        """
+        if self._failure is not None:
+            raise self._failure
+        for snapshot in list(self.snapshots):
+            snapshot.close()
+        self.txn.abort()
+        self._env, other._env = other._env, self._env
+        self._tables, other._tables = other._tables, self._tables
+        self._page_bytes, other._page_bytes = other._page_bytes, self._page_bytes
+        self.key_db, self.meta_db = self._tables[KEY_TABLE], self._tables[META_TABLE]
+        try:
+            self._begin()
+            for table in self._handed_out.values():
+                table.rebind(self._db(table.name))
+        except (lmdb.Error, OSError) as error:
+            raise self.fail("begin a transaction", error) from error
 
     def note_changes(self, operations: int, size_bytes: int) -> None:
         """Count what was written into the open transaction."""
@@ -383,6 +363,12 @@ class Backend:
 
     def table(self, name: bytes) -> Table:
         """The table of that name; made, in the open transaction, if there is none."""
+        table = self._handed_out.get(name)
+        if table is None:
+            table = self._handed_out[name] = Table(self, name, self._db(name))
+        return table
+
+    def _db(self, name: bytes) -> _Database:
         db = self._tables.get(name)
         if db is None:
             try:
@@ -390,7 +376,7 @@ class Backend:
             except lmdb.Error as error:
                 raise self.fail(f"make the table {name!r}", error) from error
             self.note_changes(1, 16384)
-        return Table(self, name, db)
+        return db
 
     def snapshot(self) -> Snapshot:
         """Commit what is pending and open a read transaction on the result."""
@@ -401,6 +387,10 @@ class Backend:
         snapshot = Snapshot(self, self._env.begin(), dict(self._tables))
         self.snapshots.add(snapshot)
         return snapshot
+
+    def forget_dead_readers(self) -> None:
+        """Give back what a process that read the database held when it died (``exchange.Committed``)."""
+        self._env.reader_check()
 
     @property
     def map_bytes(self) -> int:

@@ -10,6 +10,9 @@ It runs on the loop through the open transaction, a few milliseconds at a time, 
 newer than R is not looked at, and compaction waits while a job is under way, so R's past does not change
 either. (etcd holds its read lock instead, and all writes wait.)
 
+If the store is replaced by a snapshot meanwhile, both jobs begin again with what is there now; a HashKV at a
+revision that is not to be had any more, at the current one.
+
 ``HashJob`` is Maintenance.Hash: over all tables as committed. Kvorum's tables are its own, so this one is
 equal only between Kvorum members that did the same.
 """
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from crc32c import crc32c
 
-from kvorum.mvcc.backend import KEY_TABLE, META_TABLE, Snapshot
+from kvorum.mvcc.backend import KEY_TABLE, META_TABLE, Backend, SnapshotExpiredError
 from kvorum.mvcc.keyvalue import key_of
 from kvorum.mvcc.revision import after_main, etcd_key, is_tombstone
 
@@ -47,6 +50,14 @@ class HashKvJob:
 
     def __init__(self, store: Store, revision: int) -> None:
         self._store = store
+        self._open = True
+        store.hash_jobs += 1
+        self._begin(revision)
+
+    def _begin(self, revision: int) -> None:
+        store = self._store
+        self._revision = revision
+        self._generation = store.generation
         self._compact_revision = store.compact_revision
         self._current = store.revision
         self._upper = after_main(revision)
@@ -57,13 +68,14 @@ class HashKvJob:
         self._position = b"\0"
         self._crc = crc32c(KEY_TABLE)
         self._done = False
-        self._open = True
-        store.hash_jobs += 1
 
     def step(self, records: int = SLICE_RECORDS) -> bool:
         """Hash the next records; True when done."""
         assert self._open, "a closed job"
         store = self._store
+        if self._generation != store.generation:
+            there = store.compact_revision < self._revision <= store.revision
+            self._begin(self._revision if there else store.revision)
         cursor = store.backend.txn.cursor(store.backend.key_db)
         more = not self._done and cursor.set_range(self._position)
         parts: list[bytes] = []
@@ -105,11 +117,15 @@ class HashKvJob:
 
 @final
 class HashJob:
-    """A hash over the whole database as of a snapshot, which it closes."""
+    """A hash over the whole database as committed; where its snapshot has to make way, as of then."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-        self._tables = snapshot.tables
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._begin()
+
+    def _begin(self) -> None:
+        self._snapshot = self._backend.snapshot()
+        self._tables = self._snapshot.tables
         self._position = b""
         self._crc = crc32c(self._tables[0])
 
@@ -117,12 +133,16 @@ class HashJob:
         """Hash the next records; True when done.
 
         Raises:
-            SnapshotExpiredError: the map had to grow meanwhile; begin again.
+            BackendError: the disk failed.
         """
         if not self._tables:
             return True
         table = self._tables[0]
-        chunk = self._snapshot.chunk(table, self._position, records)
+        try:
+            chunk = self._snapshot.chunk(table, self._position, records)
+        except SnapshotExpiredError:
+            self._begin()
+            return False
         parts: list[bytes] = []
         for key, value in chunk:
             if table == META_TABLE and key in _IGNORED_META:

@@ -24,6 +24,26 @@ LOAD: Final = 512
 this."""
 _SPARSE: Final = LOAD // 4
 _SHIFT: Final = 6
+_RUN: Final = 4096
+"""Keys sorted at once: 2 ms."""
+_SAMPLES: Final = 16
+"""Keys looked at for each run, so that runs become about equal."""
+
+
+def in_order(keys: list[bytes]) -> list[bytes]:
+    """Distinct keys, sorted in steps of a few milliseconds (one call of ``sorted`` for a million: 0.6 s)."""
+    if len(keys) <= _RUN:
+        return sorted(keys)
+    samples = sorted(keys[:: _RUN // _SAMPLES])
+    bounds = samples[_SAMPLES // 2 :: _SAMPLES]
+    runs: list[list[bytes]] = [[] for _ in range(len(bounds) + 1)]
+    for key in keys:
+        runs[bisect_left(bounds, key)].append(key)
+    ascending: list[bytes] = []
+    for run in runs:
+        run.sort()
+        ascending += run
+    return ascending
 
 
 @final
@@ -184,6 +204,13 @@ class KeySet:
                 return
             yield from islice(block, place, None)
             place = 0
+
+    def dismantle(self) -> None:
+        """Forget everything, block by block."""
+        self._size = 0
+        self._groups, self._lasts = [], []
+        while self._blocks:
+            self._blocks.pop()
 
     def check_invariants(self) -> None:
         """Assert what the class docstring promises; O(n)."""

@@ -10,6 +10,9 @@ Nothing here is made durable by a change itself: the Raft log is what keeps an a
 entry, and commit only between entries: they are written by every commit into the same LMDB transaction as the
 data.
 
+A snapshot from another member replaces everything at once (``install.py``): the same ``Store``, its tables,
+its index and its backend go on, with other contents.
+
 Work that grows with the keyspace is done in slices that the caller drives between other things:
 ``compaction_step`` and the hash jobs (``compaction.py``, ``hash.py``).
 
@@ -21,7 +24,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final, final
 
@@ -38,8 +40,12 @@ from kvorum.mvcc.backend import META_TABLE, Backend, BackendError, Table
 from kvorum.mvcc.compaction import Compaction
 from kvorum.mvcc.hash import HashJob, HashKvJob, HashKvResult
 from kvorum.mvcc.index import KeyIndex
+from kvorum.mvcc.install import Prepared
 from kvorum.mvcc.keyvalue import encode_around, encode_key, key_of, revisions_field, varint, without_value
 from kvorum.mvcc.revision import after_main, etcd_key, from_etcd_key, main_of, pack_revision, revision
+from kvorum.mvcc.view import RangeResult as RangeResult
+from kvorum.mvcc.view import ReadView as ReadView
+from kvorum.mvcc.view import Statistics as Statistics
 
 # Names and forms of etcd's ``meta`` bucket (``server/mvcc/kvstore.go``, ``server/etcdserver/cindex``).
 _CONSISTENT_INDEX: Final = b"consistent_index"
@@ -65,39 +71,6 @@ class FutureRevisionError(Exception):
 
 
 @final
-class RangeResult:
-    """What a range found: serialized KeyValues in key order, how many there are without the limit, and the
-    revision that was current (not the one asked for)."""
-
-    __slots__ = ("count", "kvs", "revision")
-
-    def __init__(self, kvs: list[bytes], count: int, revision: int) -> None:
-        self.kvs = kvs
-        self.count = count
-        self.revision = revision
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """The store at one moment. Totals count operations since it was opened, as etcd's mvcc metrics do."""
-
-    keys: int
-    revision: int
-    compact_revision: int
-    size: int
-    size_in_use: int
-    map_bytes: int
-    pending: int
-    commits: int
-    last_commit_seconds: float
-    puts: int
-    deletes: int
-    ranges: int
-    txns: int
-    compacted_revisions: int
-
-
-@final
 class Store:
     """The keyspace. Everything is called on one thread; see ``Backend.snapshot`` for readers on others."""
 
@@ -114,6 +87,7 @@ class Store:
         "consistent_index",
         "deletes",
         "finished_compact_revision",
+        "generation",
         "hash_jobs",
         "index",
         "puts",
@@ -132,7 +106,9 @@ class Store:
         """
         self.backend: Final = backend
         self.index: Final = KeyIndex()
-        self._meta: Final = Table(backend, META_TABLE, backend.meta_db)
+        self._meta: Final = backend.table(META_TABLE)
+        self.generation = 0
+        """How often the contents have been replaced."""
         self.revision = 1
         """The current revision: that of the last transaction that changed something. An empty store is at
         1."""
@@ -148,14 +124,17 @@ class Store:
         self._writing = False
         self._freeze_above = 0
         self._compactions: list[Compaction] = []
-        self.consistent_index = int.from_bytes(self._meta.get(_CONSISTENT_INDEX) or b"", "big")
+        self.consistent_index = 0
         """Index of the last Raft entry applied."""
-        self.term = int.from_bytes(self._meta.get(_TERM) or b"", "big")
+        self.term = 0
         """Term of that entry."""
-        self.conf_state = self._meta.get(_CONF_STATE) or b""
+        self.conf_state = b""
         """The serialized Raft configuration, as the caller made it."""
-        self._consistent_written = (self.consistent_index, self.term, self.conf_state)
-        self._load()
+        self._consistent_written = (0, 0, b"")
+        records = backend.txn.cursor(backend.key_db).iternext()
+        last = self.index.load(records, self.restored_leases)
+        self.index.load_finished()
+        self._take_position(main_of(last) if last else 0)
 
     @classmethod
     def open(
@@ -201,17 +180,45 @@ class Store:
         store._freeze()
         return store
 
-    def _load(self) -> None:
+    def _take_position(self, newest_revision: int) -> None:
+        """Read from the backend where it stands; ``newest_revision`` is that of its newest record."""
+        get = self._meta.get
+        self.consistent_index = int.from_bytes(get(_CONSISTENT_INDEX) or b"", "big")
+        self.term = int.from_bytes(get(_TERM) or b"", "big")
+        self.conf_state = get(_CONF_STATE) or b""
+        self._consistent_written = (self.consistent_index, self.term, self.conf_state)
         self.finished_compact_revision = self._marker(_FINISHED_COMPACT)
         scheduled = self._marker(_SCHEDULED_COMPACT)
-        records = self.backend.txn.cursor(self.backend.key_db).iternext()
-        last = self.index.load(records, self.restored_leases)
-        self.index.load_finished()
         self.compact_revision = max(self.finished_compact_revision, scheduled)
         # The newest records may all have been tombstones that a compaction removed.
-        self.revision = max(1, self.compact_revision, main_of(last) if last else 0)
+        self.revision = max(1, self.compact_revision, newest_revision)
         if scheduled > self.finished_compact_revision:
             self._compactions.append(Compaction(self, scheduled, None))
+
+    def install(self, prepared: Prepared) -> None:
+        """Replace everything by a database that was prepared aside (``install.prepare``), durably.
+
+        What was not committed here is lost: the snapshot stands for more. ``revision``, ``consistent_index``,
+        ``term``, ``conf_state`` and ``restored_leases`` are the new contents'. Tables and the index in other
+        hands stay good; read views do not; HashKV jobs begin again, compactions count as done. ``prepared``
+        is left with what was here, for ``dispose``.
+
+        Raises:
+            BackendError: the disk failed. Either file may be in place then, and each is whole.
+        """
+        assert not self._writing, "a snapshot inside a transaction"
+        aside = prepared.store
+        prepared.put_in_place_of(self.backend)
+        self.backend.trade(aside.backend)
+        self.index.trade(aside.index)
+        self.restored_leases, aside.restored_leases = aside.restored_leases, {}
+        overtaken, self._compactions = self._compactions, []
+        self._take_position(aside.revision)
+        self.generation += 1
+        self._freeze()
+        for job in overtaken:
+            if job.on_done is not None:
+                job.on_done()
 
     def _marker(self, name: bytes) -> int:
         value = self._meta.get(name)
@@ -490,7 +497,7 @@ class Store:
         """Begin a hash over the whole database as committed now (commits)."""
         if self.dirty:
             self.commit()
-        return HashJob(self.backend.snapshot())
+        return HashJob(self.backend)
 
     def hash(self) -> int:
         """The hash over the whole database in one go (tools and tests)."""
@@ -544,44 +551,6 @@ def _marker_bytes(main: int) -> bytes:
 
 def _stopped_clock() -> float:
     return 0.0
-
-
-@final
-class ReadView:
-    """The store as of its current revision."""
-
-    __slots__ = ("_store", "revision")
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.revision: Final = store.revision
-
-    @property
-    def compact_revision(self) -> int:
-        """Reads below it fail."""
-        return self._store.compact_revision
-
-    def get(self, key: bytes) -> bytes | None:
-        """``Store.get``."""
-        assert self.revision == self._store.revision, "a read view after a write"
-        return self._store.get(key)
-
-    def range(
-        self,
-        key: bytes,
-        range_end: bytes = b"",
-        *,
-        limit: int = 0,
-        revision: int = 0,
-        count_only: bool = False,
-        keys_only: bool = False,
-    ) -> RangeResult:
-        """``Store.range``."""
-        store = self._store
-        assert self.revision == store.revision, "a read view after a write"
-        return store.range(
-            key, range_end, limit=limit, revision=revision, count_only=count_only, keys_only=keys_only
-        )
 
 
 @final
