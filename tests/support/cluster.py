@@ -108,8 +108,9 @@ class Cluster:
         """End what still runs, by force: nothing of it is needed any more."""
         for client in (*self._clients.values(), *self._looks.values()):
             client.close()
-        self.members.extend(self.gone)
         self.kill_all()
+        for member in (*self.members, *self.gone):
+            member.close()
 
     @property
     def live(self) -> list[Member]:
