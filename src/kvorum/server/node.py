@@ -48,12 +48,17 @@ from kvorum.server.reconfigure import Reconfigure, Transport
 from kvorum.server.slices import SlicedWork
 from kvorum.server.snapshots import Snapshots
 from kvorum.server.timers import Timers
+from kvorum.server.v2 import V2
 from kvorum.server.watches import Watches
 from kvorum.watch.hub import WatchHub
 
 
 def _ignore(_result: Result) -> None:
     """For proposals that nobody waits for."""
+
+
+def _nothing() -> None:
+    """Nobody wants to hear."""
 
 
 @final
@@ -79,6 +84,7 @@ class Node:
         options: NodeOptions,
         transport: Transport,
         removed: Callable[[], None],
+        wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         """``removed`` is called when this member was removed from its cluster, and the others know."""
         self.member_id: Final = member_id
@@ -108,7 +114,10 @@ class Node:
         )
         self._watches: Final = Watches(self.watch_hub, timers, loop.guard)
         self.observers: Final = Observers()
-        self._applier: Final = Applier(store, cluster, self.lessor, notify=self._changed, clock=timers.time)
+        self.v2: Final = V2(self, store, cluster, wall_clock)
+        self._applier: Final = Applier(
+            store, cluster, self.lessor, notify=self._changed, clock=timers.time, v2=self.v2.applier
+        )
         timeout = options.request_timeout_seconds
         self.proposals: Final = Proposals(
             ids,
@@ -137,6 +146,8 @@ class Node:
         self._stopped = False
         self._told_of_slow_disk = False
         self._removed: Final = removed
+        self.term_began: Callable[[], None] = _nothing
+        """Called when this member leads and the first entry of its term is applied."""
         self._active_since: Final = transport.active_since
         self._leader_since = timers.time()
         loop.attach(self.proposals, self.reads, self)
@@ -319,6 +330,7 @@ class Node:
         store.conf_state = encode_conf_state(metadata.conf_state)
         self.applied_index, self.term = metadata.index, self._raft.term
         self.cluster.recover(store)
+        self.v2.reload(store)
         self._applier.alarms.restore()
         self.lessor.restore()
         self.lessor.reattach(store.restored_leases)
@@ -339,6 +351,7 @@ class Node:
         """A new leader's empty entry: all before it is applied, so leases can be timed from here on."""
         if self.is_leader:
             self.lessor.promote(self._options.election_seconds, self.timers.time())
+            self.term_began()
 
     # --- what membership changes ask for (``reconfigure.Surroundings``) ------------------------------------
 
@@ -387,6 +400,7 @@ class Node:
         self.proposals.expire(now)
         self.reads.expire(now)
         self.reconfigure.tick(now)
+        self.v2.tick(now)
         self._watch_disk()
         self.store.commit_if_due(now)
         self._loop.kick()

@@ -12,13 +12,17 @@ from typing import Final, Protocol, TypeAlias, final
 
 from kvorum import limits
 from kvorum.apply.applier import Result
+from kvorum.apply.v2 import V2Applier
 from kvorum.errors import EtcdError
 from kvorum.server import requests
+from kvorum.server.membership import Cluster
+from kvorum.server.v2_members import V2Members
 from kvorum.v2store.errors import V2Error
 from kvorum.v2store.event import Event
 from kvorum.v2store.hub import Watcher
 from kvorum.v2store.request import V2Request
 from kvorum.v2store.store import Store
+from kvorum.v2store.tables import Tables
 
 Outcome: TypeAlias = Event | V2Error | EtcdError
 """What a request came to: an event, the store's refusal, or the cluster's (etcd answers that with 300)."""
@@ -52,10 +56,17 @@ class Member(Protocol):
 
 @final
 class V2:
-    """The v2 store of one member. ``wall_clock`` is nanoseconds since 1970."""
+    """The v2 store of one member, loaded from the backend, and all that goes with it.
 
-    def __init__(self, member: Member, store: Store, wall_clock: Callable[[], int]) -> None:
-        self.store: Final = store
+    ``cluster`` is followed by the tree below ``/0``; ``wall_clock`` is nanoseconds since 1970.
+    """
+
+    def __init__(
+        self, member: Member, tables: Tables, cluster: Cluster, wall_clock: Callable[[], int]
+    ) -> None:
+        self.store: Final = Store(tables, wall_clock)
+        self.applier: Final = V2Applier(self.store, cluster)
+        cluster.mirror = V2Members(self.store)
         self._member: Final = member
         self._wall_clock: Final = wall_clock
         self._next_sync_at = 0.0
@@ -141,6 +152,10 @@ class V2:
     def stats_json(self) -> bytes:
         """What ``/v2/stats/store`` shows, without the line end."""
         return self.store.stats_json()
+
+    def reload(self, tables: Tables) -> None:
+        """A snapshot's database has taken the place of the backend."""
+        self.store.reload(tables)
 
     def tick(self, now: float) -> None:
         """Called on every tick with the loop's time: the leader proposes to expire what is due.

@@ -63,7 +63,7 @@ class Store:
         self, tables: Tables, now: Callable[[], int], namespaces: Sequence[str] = NAMESPACES
     ) -> None:
         self._now: Final = now
-        self._records: Final = Records(tables)
+        self._records = Records(tables)
         self._read_only: Final = frozenset(("/", *namespaces))
         self.hub: Final = WatcherHub()
         self.stats = Stats()
@@ -405,8 +405,9 @@ class Store:
 
     # --- from the backend --------------------------------------------------------------------------------
 
-    def reload(self) -> None:
+    def reload(self, tables: Tables) -> None:
         """The tables were replaced by those of a snapshot: take over what they hold, and tell who waits."""
+        self._records = Records(tables)
         self.hub.resume(self._load(), self.index)
 
     def _load(self) -> EventHistory:
