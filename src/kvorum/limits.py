@@ -298,6 +298,19 @@ MAX_LEASE_CHECKPOINTS_PER_ENTRY: Final = 1000
 """Checkpoints in one log entry (etcd: maxLeaseCheckpointBatchSize)."""
 LEASE_PRIMARY_RETRY_SECONDS: Final = 0.05
 """How often a request that needs the leader's lessor looks for it (etcd ``v3_server.go``: LeaseRenew)."""
+LEASE_ATTEMPT_SECONDS: Final = 2.0
+"""How long a follower waits for one answer of the leader about leases before it asks again, perhaps another
+leader (etcd: the whole request timeout; its leader answers after one second, leasehttp.applyTimeout)."""
+LEASE_APPLY_SECONDS: Final = 1.0
+"""How long the leader may take to apply what is committed before it answers (etcd leasehttp: applyTimeout)."""
+LEASE_LEADER_RETRY_SECONDS: Final = 0.25
+"""How often it looks while there is no leader at all (etcd ``waitLeader``: once in an election timeout)."""
+LEASE_REQUESTS_TO_LEADER: Final = 4
+"""Single renewals that a follower has under way, each on a connection of its own (etcd: one a stream)."""
+MAX_LEASES_PER_REQUEST: Final = 5000
+"""Renewals in one request to the leader, some 10 ms of its time (etcd: one)."""
+LEASE_BODY_BYTES: Final = 256 * 1024
+"""The body of such a request: at most 22 bytes for each lease."""
 KEEPALIVES_PER_TURN: Final = 1000
 """Keepalives of one stream answered in a row, some 10 ms, before others are served."""
 KEEPALIVES_PER_WRITE: Final = 300
@@ -369,8 +382,8 @@ PEER_SNAPSHOT_STALL_SECONDS: Final = 60.0
 PEER_SNAPSHOT_ANSWER_SECONDS: Final = 300.0
 """From an upload's last byte to its answer: the peer has to sync the file first (etcd: none but TCP's)."""
 PEER_REMOTES: Final = 64
-"""Members that asked us something before we knew them (``X-PeerURLs``); any request may name one, so the oldest
-goes when there are more (etcd: no bound)."""
+"""Members that asked us something before we knew them (``X-PeerURLs``); any request may name one, so the
+oldest goes when there are more (etcd: no bound)."""
 PEER_PROBE_SECONDS: Final = PEER_READ_SECONDS - 1
 """Between two probes of a peer, so that its connection stays open (etcd ``probing_status.go``)."""
 PEER_PROBE_REPORT_SECONDS: Final = 30.0
@@ -379,10 +392,11 @@ PEER_PROBE_TROUBLE_SECONDS: Final = 5.0
 """How often an unhealthy one is reported (etcd: statusErrorInterval)."""
 PEER_CLOCK_DRIFT_SECONDS: Final = 1.0
 """Clocks further apart than this are reported (etcd ``probing_status.go``)."""
-PEER_CONNECT_SECONDS: Final = 2.0
-"""Longest wait for a connection, TLS included (etcd: one second and one election timeout)."""
+PEER_CONNECT_SECONDS: Final = 1.0
+"""Longest wait for a connection, TLS included; for Raft an election timeout comes on top (etcd: the same)."""
 PEER_RESPONSE_BYTES: Final = 16 * 1024 * 1024
-"""A peer's answer to a request of ours, where the caller names no other bound: a list of members is a few KiB."""
+"""A peer's answer to a request of ours, where the caller names no other bound: a list of members is a few
+KiB."""
 PEER_RESPONSE_HEADER_BYTES: Final = 64 * 1024
 """Status line and headers of such an answer."""
 PEER_IDLE_CONNECTIONS: Final = 4
@@ -423,3 +437,5 @@ TICK_ADVANCE_WAIT_SECONDS: Final = 5.0
 timeout (etcd ``rafthttp.ConnReadTimeout``)."""
 TICK_ADVANCE_LOOK_SECONDS: Final = 0.05
 """How often it looks (etcd ``adjustTicks``)."""
+PEER_BOOTSTRAPPED_SECONDS: Final = 1.0
+"""How long a member of a new cluster asks others whether it was a member before (etcd ``bootstrapTimeout``)."""

@@ -7,7 +7,7 @@ without signals and exit codes, for embedding. Log messages are etcd's: scripts 
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, final
 
@@ -18,46 +18,20 @@ from kvorum.api.v3.services import install_services
 from kvorum.api.v3.standing import StandingStreams
 from kvorum.config import Config
 from kvorum.logging import Logger, hex_id
-from kvorum.proto.membership_pb2 import ClusterVersionSetRequest
-from kvorum.raft.types import Message
 from kvorum.rpc.health import HealthService
 from kvorum.rpc.reflection import ReflectionService
-from kvorum.server import requests
-from kvorum.server.bootstrap import Begun, Bootstrap
+from kvorum.server.bootstrap import Begun, Bootstrap, Joined
 from kvorum.server.figures import NodeHealth, bind_metrics
 from kvorum.server.files import MemberFiles
 from kvorum.server.ids import RequestIdGenerator
 from kvorum.server.node import Node, NodeOptions
+from kvorum.server.peers import Peers, find_cluster
 from kvorum.server.ports import Ports
 from kvorum.server.publish import Publisher
 from kvorum.server.ready import ReadyLoop
 from kvorum.server.snapshots import SnapshotOptions, Snapshots
 from kvorum.wal import segments
 from kvorum.wal.writer import WalWriter
-
-
-@final
-class NoPeers:
-    """The transport of a member that is alone."""
-
-    def send(self, messages: Sequence[Message]) -> None:
-        """There is nobody to send to."""
-        assert not messages, "a lone member has nobody to talk to"
-
-    def active_since(self, member_id: int) -> float | None:
-        """Nobody is connected."""
-
-    def add_peer(self, member_id: int, urls: Sequence[str]) -> None:
-        """Nobody to connect to."""
-
-    def remove_peer(self, member_id: int) -> None:
-        """Nobody is connected."""
-
-    def update_peer(self, member_id: int, urls: Sequence[str]) -> None:
-        """Nobody is connected."""
-
-    def remove_all(self) -> None:
-        """Nobody is connected."""
 
 
 @final
@@ -72,12 +46,15 @@ class Member:
         self.config: Final = config
         self.log: Final = log
         self.failed: Final[asyncio.Future[BaseException]] = asyncio.get_running_loop().create_future()
+        self.removed: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
+        """Done when this member was removed from its cluster: whoever runs it stops it then."""
         self._begun: Begun | None = None
         self._writer: WalWriter | None = None
         self._background: Final = ThreadPoolExecutor(1, "kvorum-background")
         self._ports: Final = Ports(config, log)
         self._health: Final = HealthService()
         self._standing: StandingStreams | None = None
+        self._peers: Peers
         self._ready: ReadyLoop
         self.node: Node
 
@@ -91,10 +68,12 @@ class Member:
         """
         self._ports.bind()
         self._say_what_starts()
-        self._open()
+        bootstrap = Bootstrap(self.config, self.log, clock=asyncio.get_running_loop().time)
+        self._open(bootstrap, None if bootstrap.has_data else await find_cluster(self.config, self.log))
         self._serve()
+        self._peers.begin(self._ports.peer_http)
         self._ports.serve_peers()
-        await self._join()
+        await Publisher(self.config, self.node, self.node.cluster.id, self.failed, self.log).publish()
         self.log.info("ready to serve client requests")
         self._ports.serve_clients()
 
@@ -130,18 +109,18 @@ class Member:
                 "fsync is off: a crash of the machine loses acknowledged writes", flag="unsafe-no-fsync"
             )
 
-    def _open(self) -> None:
+    def _open(self, bootstrap: Bootstrap, joined: Joined | None) -> None:
         """Open the files and join the node to them."""
         loop = asyncio.get_running_loop()
         config = self.config
-        begun = self._begun = Bootstrap(config, self.log, clock=loop.time).begin()
+        begun = self._begun = bootstrap.begin(joined)
         writer = self._writer = WalWriter(begun.wal, loop)
-        peers = NoPeers()
+        peers = self._peers = Peers(config, begun, self.log)
         ready = self._ready = ReadyLoop(
             begun.raft,
             begun.wal,
             writer,
-            transport=peers,
+            transport=peers.transport,
             clock=loop.time,
             call_soon=loop.call_soon,
             fatal=self._fail,
@@ -167,8 +146,8 @@ class Member:
             ids=RequestIdGenerator(begun.member_id, time.time()),
             timers=loop,
             log=self.log,
-            transport=peers,
-            removed=lambda: None,
+            transport=peers.transport,
+            removed=self._removed,
             options=NodeOptions(
                 heartbeat_seconds=config.heartbeat_interval_ms / 1000,
                 election_seconds=config.election_timeout_ms / 1000,
@@ -176,6 +155,7 @@ class Member:
                 quota_bytes=config.quota_bytes,
                 compaction_sleep_seconds=config.compaction_sleep_interval.seconds,
                 watch_progress_seconds=config.watch_progress_notify_interval.seconds,
+                strict_reconfig_check=config.strict_reconfig_check,
             ),
         )
         self.log.info(
@@ -185,13 +165,19 @@ class Member:
             cluster_id=hex_id(begun.cluster.id),
             cluster_version=begun.cluster.version or "to_be_decided",
         )
+        peers.attach(self.node, ready.kick)
         self.node.start()
 
     def _serve(self) -> None:
         """Put every service into the method tables."""
         node, config, grpc, http = self.node, self.config, self._ports.grpc, self._ports.http
         self._standing = install_services(
-            grpc, node, max_txn_ops=config.max_txn_ops, max_request_bytes=config.max_request_bytes
+            grpc,
+            node,
+            max_txn_ops=config.max_txn_ops,
+            max_request_bytes=config.max_request_bytes,
+            reconfigure=node.reconfigure,
+            handover=self._peers.handover,
         )
         self._health.install(grpc)
         ReflectionService(grpc).install()
@@ -204,22 +190,18 @@ class Member:
             health.install(server)
             install_metrics(server, metrics.render)
 
-    async def _join(self) -> None:
-        """Publish this member's name and client URLs, and the cluster's version if it has none."""
-        node, log = self.node, self.log
-        if node.cluster.version is None:
-            version = ".".join(ETCD_VERSION.split(".")[:2]) + ".0"
-            log.info("setting up initial cluster version", cluster_version=version)
-            request = ClusterVersionSetRequest(ver=version).SerializeToString()
-            node.propose(requests.CLUSTER_VERSION_SET, request, lambda _result: None)
-        await Publisher(self.config, node, node.cluster.id, self.failed, log).publish()
-
     # --- what the node asks of its surroundings ----------------------------------------------------------
 
     def _fail(self, error: BaseException) -> None:
         """The member cannot go on."""
         if not self.failed.done():
             self.failed.set_result(error)
+
+    def _removed(self) -> None:
+        """This member was removed from its cluster: it ends, as etcd's does, and cannot come back."""
+        if not self.removed.done():
+            self.log.info("the member has been permanently removed from the cluster")
+            self.removed.set_result(None)
 
     def _in_background(self, work: Callable[[], None], done: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -248,10 +230,14 @@ class Member:
         self._health.shutdown()
         if self._standing is not None:
             self._standing.stop()
-        await self._ports.shutdown(grace_seconds)
+        await self._ports.shutdown_clients(grace_seconds)
         if self._begun is None or self._writer is None:
+            await self._ports.shutdown_peers(0)
             return
+        await self._peers.handover.before_stop()
         self.node.stop()
+        await self._peers.stop()
+        await self._ports.shutdown_peers(0)
         idle = asyncio.Event()
         self._ready.stop(idle.set)
         await idle.wait()

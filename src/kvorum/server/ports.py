@@ -79,7 +79,13 @@ class Ports:
         self._clients.start()
         self._scrapers.start()
 
-    async def shutdown(self, grace_seconds: float) -> None:
-        """Stop accepting, and let what is under way end for as long as the grace lasts."""
-        listeners = (self._clients, self._peers, self._scrapers)
-        await asyncio.gather(*(listener.shutdown(grace_seconds) for listener in listeners))
+    async def shutdown_clients(self, grace_seconds: float) -> None:
+        """Stop accepting, and let what is under way end for as long as the grace lasts.
+
+        The peers stay: calls that are under way need them, and so does handing over leadership.
+        """
+        await asyncio.gather(*(one.shutdown(grace_seconds) for one in (self._clients, self._scrapers)))
+
+    async def shutdown_peers(self, grace_seconds: float) -> None:
+        """Stop talking to other members."""
+        await self._peers.shutdown(grace_seconds)

@@ -77,11 +77,12 @@ async def _run(config: Config, log: Logger) -> tuple[int, signal.Signals | None]
     await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
     if starting.done() and starting.exception() is not None:
         return _failed_to_start(log, starting.exception()), None
-    await asyncio.wait((asked, member.failed), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((asked, member.failed, member.removed), return_when=asyncio.FIRST_COMPLETED)
     if member.failed.done():
         _end_at_once(log, member.failed.result())
-    received = asked.result()
-    log.info("received signal; shutting down", signal=_signal_name(received))
+    received = asked.result() if asked.done() else None
+    if received is not None:
+        log.info("received signal; shutting down", signal=_signal_name(received))
     starting.cancel()
     log.info("closing etcd server", names)
     stopping = loop.create_task(member.stop())

@@ -1,0 +1,64 @@
+"""What the transport asks of the member: the way of other members' messages into it.
+
+Source: etcd ``server/etcdserver/server.go`` (Process, IsIDRemoved, ReportUnreachable, ReportSnapshot).
+"""
+
+from collections.abc import AsyncIterator
+from typing import Protocol, final
+
+from kvorum.peer.surroundings import OutgoingSnapshot
+from kvorum.raft.types import Message
+from kvorum.server.node import Node
+
+
+class Source(Protocol):
+    """Where snapshots to send come from (``transfer.SnapshotSource``)."""
+
+    async def open(self) -> OutgoingSnapshot:
+        """The member's state as it is now. Raises OSError."""
+
+
+class Sink(Protocol):
+    """Where received databases go (``transfer.SnapshotSink``)."""
+
+    async def receive(self, message: Message, pieces: AsyncIterator[bytes]) -> None:
+        """Store a database so that it can be installed. Raises OSError, ValueError; then nothing is left."""
+
+
+@final
+class Peering:
+    """The member behind its transport. All of it is set before the first connection is served."""
+
+    node: Node
+    source: Source
+    sink: Sink
+
+    def receive(self, message: Message) -> None:
+        """Take in a message."""
+        node = self.node
+        node.guard(lambda: node.receive(message))
+
+    def is_removed(self, member_id: int) -> bool:
+        """Whether it was a member once, and can be none again."""
+        return self.node.cluster.is_removed(member_id)
+
+    def unreachable(self, member_id: int) -> None:
+        """Messages to a member were lost."""
+        self.node.unreachable(member_id)
+
+    def snapshot_sent(self, member_id: int, ok: bool) -> None:
+        """The snapshot on its way to a member arrived, or did not."""
+        self.node.snapshot_sent(member_id, ok)
+
+    def removed_from_cluster(self) -> None:
+        """Another member says that this one was removed."""
+        self.node.removed_self()
+
+    async def open_snapshot(self) -> OutgoingSnapshot:
+        """The member's state as it is now, to be sent. Raises OSError."""
+        return await self.source.open()
+
+    async def receive_snapshot(self, message: Message, pieces: AsyncIterator[bytes]) -> None:
+        """Take in a database, and only then the message that says what it is. Raises OSError, ValueError."""
+        await self.sink.receive(message, pieces)
+        self.receive(message)
