@@ -11,7 +11,7 @@ from kvorum.wal.memdisk import MemoryDisk
 from kvorum.wal.record import WalSnapshot
 from kvorum.wal.segments import exists
 from kvorum.wal.wal import Wal
-from tests.wal.logs import CONF_STATE, METADATA, VOTE, WAL_DIR, create, entry, reopen
+from tests.wal.logs import CONF_STATE, METADATA, VOTE, WAL_DIR, create, entry, fill, reopen
 
 SEGMENT_BYTES = 2048
 
@@ -139,3 +139,21 @@ def test_a_disk_that_syncs_nothing_is_told_from_one_that_does() -> None:
         except WalError:
             lost += 1
     assert lost > 10
+
+
+@pytest.mark.parametrize("size", [40, 6000])
+def test_what_a_killed_process_wrote_and_its_successor_read_is_durable(size: int) -> None:
+    """The successor speaks of these entries as its own, so a power cut must not take them back."""
+    disk = MemoryDisk()
+    wal = create(disk)
+    entries = fill(wal, 3, size=size)
+    late = entry(len(entries) + 1)
+    batch = wal.prepare(None, [late])
+    assert not batch.next_head
+    wal.write_unsynced(batch)
+    disk.kill()
+    found = reopen(disk).entries
+    assert found == [*entries, late]
+    for seed in range(20):
+        after = disk.crash(random.Random(seed))
+        assert reopen(after).entries == found

@@ -253,12 +253,18 @@ class Wal:
         return metadata, reader.state, reader.entries
 
     def _clear_tail(self, tail: Segment, size: int, is_dirty: bool) -> None:
-        """Zero what follows the end: records written over half of it would be read on into the other half."""
+        """Zero what follows the end: records written over half of it would be read on into the other half.
+
+        What was read is synced, and the segment's name: a process that was killed between a write and its
+        sync leaves both to the kernel, and from now on the member will speak of these entries as its own.
+        """
         if is_dirty:
             self._disk.truncate(tail.handle, self._offset)
         if is_dirty or size < self._segment_bytes:
             self._disk.preallocate(tail.handle, max(size, self._segment_bytes))
+        if not self._unsafe_no_fsync:
             self._disk.fdatasync(tail.handle)
+            self._disk.sync_dir(self._directory)
 
     # --- writing: the loop's half ---------------------------------------------------------------------------
 
