@@ -117,17 +117,19 @@ class MemoryDisk:
         return after
 
     def kill(self) -> None:
-        """End the process that has files open: its handles and locks are gone, what it wrote is not, and is no
-        more durable than it was.
+        """End the process that has files open: its handles and locks are gone, what it wrote is not, and is
+        no more durable than it was.
         """
         for handle in list(self._handles):
             self.close(handle)
 
-    def is_dirty(self, directory: str) -> bool:
-        """Whether a power cut could take back something that is in a directory now."""
+    def is_dirty(self, directory: str, suffix: str) -> bool:
+        """Whether a power cut could take back something of the files with ``suffix`` in a directory."""
         return any(
-            file.dirty for path, file in self._names.items() if os.path.dirname(path) == directory
-        ) or any(directory in directories for directories, _ in self._journal)
+            self._durable_names.get(path) is not file or file.dirty
+            for path, file in self._names.items()
+            if os.path.dirname(path) == directory and path.endswith(suffix)
+        )
 
     def content(self, path: str) -> bytes:
         """What a program would read from a file."""
