@@ -13,7 +13,7 @@ a clock of this member: the ``ttl`` that events show is left out, and made again
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol, final
 
 from kvorum import limits
@@ -22,7 +22,10 @@ from kvorum.v2store.event import Event, NodeView
 from kvorum.v2store.node import Node, seconds_until
 from kvorum.v2store.stats import Stats
 
-_STATE_KEY: Final = b"state"
+STATE_TABLE: Final = b"v2"
+NODE_TABLE: Final = b"v2_node"
+EVENT_TABLE: Final = b"v2_event"
+STATE_KEY: Final = b"state"
 _NODE_KEY: Final = struct.Struct(">Q")
 _NODE: Final = struct.Struct(">QQqBI")
 _EVENT_KEY: Final = struct.Struct(">H")
@@ -77,17 +80,17 @@ class Records:
     __slots__ = ("_event", "_node", "_state")
 
     def __init__(self, tables: Tables) -> None:
-        self._state: Final = tables.table(b"v2")
-        self._node: Final = tables.table(b"v2_node")
-        self._event: Final = tables.table(b"v2_event")
+        self._state: Final = tables.table(STATE_TABLE)
+        self._node: Final = tables.table(NODE_TABLE)
+        self._event: Final = tables.table(EVENT_TABLE)
 
     def put_state(self, index: int, stats: Stats) -> None:
         """Store the index and the counts."""
-        self._state.put(_STATE_KEY, stats.pack(index))
+        self._state.put(STATE_KEY, stats.pack(index))
 
     def load_state(self, stats: Stats) -> int:
         """Fill in the counts; returns the index, 0 if nothing is stored."""
-        record = self._state.get(_STATE_KEY)
+        record = self._state.get(STATE_KEY)
         return 0 if record is None else stats.unpack(record)
 
     def put_node(self, node: Node) -> None:
@@ -105,13 +108,7 @@ class Records:
     def nodes(self) -> Iterator[Node]:
         """Every node, in no order that means anything, each without its parent."""
         for key, record in self._node.iterate():
-            created, modified, expires, is_dir, size = _NODE.unpack_from(record)
-            end = _NODE.size + size
-            path = record[_NODE.size : end].decode("utf-8", "surrogateescape")
-            value = record[end:].decode("utf-8", "surrogateescape")
-            node = Node(_NODE_KEY.unpack(key)[0], path, created, value, expires, is_dir=bool(is_dir))
-            node.modified_index = modified
-            yield node
+            yield unpack_node(key, record)
 
     def put_event(self, event: Event) -> None:
         """Store an event, in the place of the one that falls out of the history."""
@@ -124,15 +121,25 @@ class Records:
 
     def events(self, now: int) -> list[Event]:
         """The history, oldest first; ``now`` (nanoseconds; 0: unknown) is what their ``ttl`` counts from."""
-        found = [_unpack_event(record, now) for _, record in self._event.iterate()]
-        found.sort(key=_index_of)
-        return found
+        return sorted_events((record for _, record in self._event.iterate()), now)
 
-    def clear(self) -> None:
-        """Remove everything."""
-        for table in (self._state, self._node, self._event):
-            for key in [key for key, _ in table.iterate()]:
-                table.delete(key)
+
+def unpack_node(key: bytes, record: bytes) -> Node:
+    """Read a record of the table of nodes."""
+    created, modified, expires, is_dir, size = _NODE.unpack_from(record)
+    end = _NODE.size + size
+    path = record[_NODE.size : end].decode("utf-8", "surrogateescape")
+    value = record[end:].decode("utf-8", "surrogateescape")
+    node = Node(_NODE_KEY.unpack(key)[0], path, created, value, expires, is_dir=bool(is_dir))
+    node.modified_index = modified
+    return node
+
+
+def sorted_events(records: Iterable[bytes], now: int) -> list[Event]:
+    """Read the table of events, oldest first; ``now`` (nanoseconds; 0: unknown) is where ``ttl`` begins."""
+    found = [_unpack_event(record, now) for record in records]
+    found.sort(key=_index_of)
+    return found
 
 
 def _index_of(event: Event) -> int:
