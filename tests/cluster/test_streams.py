@@ -84,7 +84,7 @@ def test_a_watch_on_a_follower_loses_nothing_when_leaders_change(form: Form) -> 
             cluster.lead(other)
             load.wait_acknowledged(50)
         load.check()
-        expected = truth(cluster.client(cluster.wait_leader()))
+        expected = truth(cluster.client(cluster.wait_leader()), 1)
         events = watch.events(len(expected))
     assert [(event.kv.mod_revision, event.kv.value) for event in events] == [
         (change.revision, change.value) for change in expected

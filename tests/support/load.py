@@ -137,6 +137,7 @@ class Load:
 
     def __init__(self, cluster: Cluster, seed: int, workers: int = 4, keys: int = 8) -> None:
         self._cluster: Final = cluster
+        self.first_revision: Final = cluster.client(cluster.wait_leader()).range(b"\0").header.revision + 1
         self.workers: Final = [
             Worker(f"w{number}", seed + number, lambda: tuple(cluster.members), keys)
             for number in range(workers)
@@ -174,20 +175,22 @@ class Load:
         """Compare all members with each other, and with the record. No worker may be at work."""
         self._cluster.check_equal()
         for member in self._cluster.live:
-            found = violations(self.operations, truth(self._cluster.client(member)))
+            found = violations(self.operations, truth(self._cluster.client(member), self.first_revision))
             assert not found, (member.name, len(found), found[:20])
 
 
-def truth(client: Client) -> list[Change]:
-    """Return every change of the load's keys: a watch from the first revision, nothing being compacted."""
+def truth(client: Client, first_revision: int) -> list[Change]:
+    """Return every change of the load's keys, by a watch from a revision after which nothing is compacted."""
     last = client.range(
         PREFIX, END, sort_target=pb.RangeRequest.MOD, sort_order=pb.RangeRequest.DESCEND, limit=1
-    )
+    ).kvs
     changes: list[Change] = []
-    if not last.kvs:
+    if not last:
         return changes
     with WatchCall(client) as watch:
-        watch.create(PREFIX, END, start_revision=1)
-        while not changes or changes[-1].revision < last.kvs[0].mod_revision:
-            changes += (Change(e.kv.mod_revision, e.kv.key, e.kv.value) for e in watch.take().events)
+        watch.create(PREFIX, END, start_revision=first_revision)
+        while not changes or changes[-1].revision < last[0].mod_revision:
+            answer = watch.take()
+            assert not answer.canceled, answer
+            changes += (Change(e.kv.mod_revision, e.kv.key, e.kv.value) for e in answer.events)
     return changes
