@@ -181,6 +181,20 @@ MAX_PLAUSIBLE_TERM: Final = 1 << 48
 MAX_BBOLT_DEPTH: Final = 32
 """Levels of a tree in a bbolt file. Every branch has two children at least, so no file can need more than its
 page numbers have bits; etcd's have three or four."""
+MAX_OUTGOING_SNAPSHOTS: Final = 8
+"""Snapshots being sent or downloaded at once; each has a file as large as the database (etcd: no bound, each
+holds back the reuse of the database's pages instead)."""
+SNAPSHOT_PIECE_BYTES: Final = 256 * 1024
+"""A piece of a snapshot read from its file at once."""
+SNAPSHOT_READ_AHEAD_BYTES: Final = 4 * 1024 * 1024
+"""What the kernel is asked to have in memory when it is read."""
+SNAPSHOT_WRITE_BYTES: Final = 1024 * 1024
+"""Pieces of a received snapshot gathered before a thread writes them."""
+MAX_PREPARED_SNAPSHOTS: Final = 2
+"""Received databases that wait for Raft to take them; each has its keys in memory. A leader sends one; a
+deposed one's may have come before."""
+BLOB_BYTES: Final = 32 * 1024
+"""A message of Maintenance.Snapshot (etcd ``v3rpc/maintenance.go``: ``snapshotSendBufferSize``)."""
 MAX_BBOLT_BUCKETS: Final = 1024
 """Top-level buckets in a file from elsewhere (etcd has 10)."""
 
@@ -339,6 +353,10 @@ V2_FORM_FACTOR: Final = 3
 bounds a v2 body (Go's form parser: 10 MiB)."""
 V2_FORM_OVERHEAD_BYTES: Final = 64 * 1024
 """Names and other parameters beside the value in such a body."""
+V2_PASSWORDS_REMEMBERED: Final = 256
+"""Passwords found right whose next check costs nothing, 100 bytes each (etcd: each one costs 60 ms)."""
+V2_PASSWORD_THREADS: Final = 2
+"""Threads that check passwords; more would only take processors from the others."""
 
 # --- peers (peer) ---------------------------------------------------------------------------------------
 PEER_READ_SECONDS: Final = 5.0

@@ -124,6 +124,10 @@ class V2:
         """
         return self.store.get(path, recursive, ordered)
 
+    def peek(self, path: str) -> str | None:
+        """The value that this member has applied, without counting a read; None if there is none."""
+        return self.store.peek(path)
+
     def quorum_get(self, path: str, recursive: bool, ordered: bool, done: Done) -> None:
         """Read linearizably; ``done`` is called once. Cluster errors: ERR_TIMEOUT, ERR_LEADER_CHANGED,
         ERR_STOPPED.

@@ -95,6 +95,16 @@ class Store:
         )
         return Event(actions.GET, view, None, self.index)
 
+    def peek(self, path: str) -> str | None:
+        """The value at a clean path, without counting it as a read; None if there is none."""
+        node = self._root
+        for name in path[1:].split("/"):
+            child = None if node.children is None else node.children.get(name)
+            if child is None:
+                return None
+            node = child
+        return None if node.children is not None else node.value
+
     def watch(self, path: str, recursive: bool = False, stream: bool = False, since: int = 0) -> Watcher:
         """Wait for the next event of a key from index ``since`` on (0: from now on); see ``hub.py``.
 
