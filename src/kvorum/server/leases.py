@@ -1,25 +1,37 @@
 """What a member does with its leases outside the log: renews them, and proposes what their time demands.
 
-All of it is the leader's work, whose lessor is the primary. A renewal does not enter the log; only a lease
-with a checkpoint must have that taken back first, so that a later leader cannot count from it. Source: etcd
+All of it is the leader's work, whose lessor is the primary; a follower asks the leader (``renewals.py``) for
+as long as there is time. A renewal does not enter the log; only a lease with a checkpoint must have that
+taken back first, so that a later leader cannot count from it. Source: etcd
 ``server/etcdserver/v3_server.go`` (LeaseRenew, LeaseTimeToLive), ``server.go`` (expired leases).
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar, final
 
 from kvorum import errors, limits
 from kvorum.apply.applier import Result
 from kvorum.lease.lessor import Lessor
-from kvorum.lease.terms import LeaseExpiringError, choose_id
-from kvorum.proto.rpc_pb2 import LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest
+from kvorum.lease.terms import LeaseExpiringError, NotPrimaryError, choose_id
+from kvorum.proto.rpc_pb2 import (
+    LeaseCheckpoint,
+    LeaseCheckpointRequest,
+    LeaseRevokeRequest,
+    LeaseTimeToLiveResponse,
+)
 from kvorum.server import requests
 from kvorum.server.propose import Done
-from kvorum.server.timers import Timers
+from kvorum.server.renewals import ASK_ALONE, NOT_THERE, LeaderLeases
+from kvorum.server.timers import Timers, pause
 
 T = TypeVar("T")
+
+_CLOCK_STEP_SECONDS: Final = 0.001
+"""The loop's clock stands still for so long, where in etcd some time has always passed since a grant: what
+is left is less than the whole TTL from the first answer on.
+"""
 
 
 class Surroundings(Protocol):
@@ -53,6 +65,8 @@ class Leases:
         self._timers: Final = timers
         self._next_id: Final = next_id
         self._timeout_seconds: Final = timeout_seconds
+        self.at_leader: LeaderLeases | None = None
+        """The leases of another member that leads; None for a member that has no peers."""
         self.expired_total = 0
         """Leases that this member, as leader, saw run out and be revoked."""
 
@@ -105,13 +119,55 @@ class Leases:
         Raises:
             EtcdError: ERR_NO_LEADER, ERR_TIMEOUT; what refuses a proposal.
         """
+        deadline = self._timers.time() + self._timeout_seconds
+        while True:
+            try:
+                return await self.renew_here(lease_id)
+            except NotPrimaryError:
+                pass
+            elsewhere = self.at_leader
+            if elsewhere is not None and elsewhere.is_elsewhere:
+                (ttl,) = await elsewhere.renew_many([lease_id])
+                if ttl == ASK_ALONE:
+                    ttl = await elsewhere.renew(lease_id)
+                if ttl is not None:
+                    return ttl
+            await self._again(deadline)
+
+    async def renew_all(self, lease_ids: Sequence[int]) -> list[int]:
+        """As ``renew`` for each, together."""
+        if len(lease_ids) == 1:
+            return [await self.renew(lease_ids[0])]
+        ttls: dict[int, int] = {}
+        left = set(lease_ids)
+        deadline = self._timers.time() + self._timeout_seconds
+        elsewhere = self.at_leader
+        while left and elsewhere is not None and not self.lessor.primary:
+            asked = list(left) if elsewhere.is_elsewhere else []
+            told = zip(asked, await elsewhere.renew_many(asked), strict=True)
+            ttls |= {lease_id: ttl for lease_id, ttl in told if ttl is not None}
+            left.difference_update(ttls)
+            if left:
+                await self._again(deadline)
+        alone = [lease_id for lease_id in {*lease_ids} if ttls.get(lease_id, ASK_ALONE) == ASK_ALONE]
+        renewed = await asyncio.gather(*map(self.renew, alone))
+        ttls.update(zip(alone, renewed, strict=True))
+        return [ttls[lease_id] for lease_id in lease_ids]
+
+    async def renew_here(self, lease_id: int) -> int:
+        """As ``renew``, if this member's lessor is the primary.
+
+        Raises:
+            NotPrimaryError: it is not, or no longer.
+            EtcdError: what refuses a proposal.
+        """
         while True:
             ttl = self.renew_at_once(lease_id)
             if ttl is not None:
                 return ttl
             if not self.lessor.primary:
-                await self._primary()
-            elif self.lessor.needs_reset(lease_id):
+                raise NotPrimaryError
+            if self.lessor.needs_reset(lease_id):
                 await self._take_checkpoint_back(lease_id)
             else:
                 await self._end_of(lease_id)
@@ -132,25 +188,51 @@ class Leases:
         finally:
             self.lessor.forget(lease_id, settle)
 
-    async def _primary(self) -> None:
-        found: asyncio.Future[errors.EtcdError | None] = asyncio.get_running_loop().create_future()
-        self.when_primary(partial(_settle, found))
-        error = await found
-        if error is not None:
-            raise error
+    # --- looking ------------------------------------------------------------------------------------------
 
-    def when_primary(self, done: Callable[[errors.EtcdError | None], None]) -> None:
-        """Call back when this member knows its leases' times; with an error if that takes too long."""
-        self._look_for_primary(done, self._timers.time() + self._timeout_seconds)
+    def look(self, lease_id: int, keys: bool) -> LeaseTimeToLiveResponse:
+        """What is left of a lease, and its keys if asked for, without a header; NOT_THERE if it is gone.
 
-    def _look_for_primary(self, done: Callable[[errors.EtcdError | None], None], deadline: float) -> None:
-        if self.lessor.primary:
-            done(None)
-        elif self._timers.time() >= deadline:
-            done(errors.ERR_TIMEOUT if self._member.leader else errors.ERR_NO_LEADER)
-        else:
-            look_again = partial(self._look_for_primary, done, deadline)
-            self._timers.call_later(limits.LEASE_PRIMARY_RETRY_SECONDS, look_again)
+        Only the primary knows.
+        """
+        lessor = self.lessor
+        assert lessor.primary, "asked of a follower"
+        if lease_id not in lessor:
+            return LeaseTimeToLiveResponse(ID=lease_id, TTL=NOT_THERE)
+        left = lessor.time_to_live(lease_id, self._timers.time() + _CLOCK_STEP_SECONDS)
+        attached = lessor.keys(lease_id) if keys else ()
+        return LeaseTimeToLiveResponse(
+            ID=lease_id, TTL=left.remaining, grantedTTL=left.granted, keys=attached
+        )
+
+    async def time_to_live(self, lease_id: int, keys: bool) -> LeaseTimeToLiveResponse:
+        """As ``look``, wherever the leader is.
+
+        Raises:
+            EtcdError: ERR_NO_LEADER, ERR_TIMEOUT.
+        """
+        deadline = self._timers.time() + self._timeout_seconds
+        while not self.lessor.primary:
+            elsewhere = self.at_leader
+            if elsewhere is not None and elsewhere.is_elsewhere:
+                response = await elsewhere.time_to_live(lease_id, keys)
+                if response is not None:
+                    return response
+            await self._again(deadline)
+        return self.look(lease_id, keys)
+
+    async def _again(self, deadline: float) -> None:
+        """Wait a moment before the next attempt.
+
+        Raises:
+            EtcdError: ERR_NO_LEADER, ERR_TIMEOUT: there is no time for one.
+        """
+        leader = self._member.leader
+        left = deadline - self._timers.time()
+        if left <= 0:
+            raise errors.ERR_TIMEOUT if leader else errors.ERR_NO_LEADER
+        seconds = limits.LEASE_PRIMARY_RETRY_SECONDS if leader else limits.LEASE_LEADER_RETRY_SECONDS
+        await pause(self._timers, min(seconds, left))
 
 
 def _ignore(_result: Result) -> None:

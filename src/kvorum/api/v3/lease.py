@@ -1,6 +1,7 @@
 """The Lease service. Grants and revocations are proposed; renewals are the leader's own, without the log.
 
-Source: etcd ``server/etcdserver/api/v3rpc/lease.go``, ``quota.go``, ``server/etcdserver/v3_server.go``.
+A follower asks the leader for those, and for what is left of a lease. Source: etcd
+``server/etcdserver/api/v3rpc/lease.go``, ``quota.go``, ``server/etcdserver/v3_server.go``.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from typing import Final, final
 from kvorum import errors, limits
 from kvorum.api.v3.service import Methods, Service, parse
 from kvorum.api.v3.standing import StandingStreams
+from kvorum.api.v3.waiting import WaitingCalls
 from kvorum.apply.alarms import LEASE_COST_BYTES
 from kvorum.errors import EtcdError
 from kvorum.proto.rpc_pb2 import (
@@ -25,27 +27,20 @@ from kvorum.rpc.grpc import StreamCall, UnaryCall
 from kvorum.server import requests
 from kvorum.server.node import Node
 
-NOT_THERE: Final = -1
-"""TimeToLive's TTL of a lease that does not exist."""
-
 # LeaseKeepAliveResponse: ID = 2, TTL = 3. LeaseLeasesResponse: leases = 2; LeaseStatus: ID = 1.
 _ID_TAG: Final = b"\x10"
 _TTL_TAG: Final = b"\x18"
 _LEASES_TAG: Final = b"\x12"
 _STATUS_ID_TAG: Final = b"\x08"
 
-_CLOCK_STEP_SECONDS: Final = 0.001
-"""The loop's clock stands still for so long, where in etcd some time has always passed since a grant: what
-is left is less than the whole TTL from the first answer on.
-"""
-
 
 @final
 class LeaseService(Service):
     """LeaseGrant, LeaseRevoke, LeaseKeepAlive, LeaseTimeToLive, LeaseLeases."""
 
-    def __init__(self, node: Node, standing: StandingStreams) -> None:
+    def __init__(self, node: Node, standing: StandingStreams, waiting: WaitingCalls) -> None:
         super().__init__(node)
+        self._waiting: Final = waiting
         self._leases: Final = node.leases
         self._standing: Final = standing
 
@@ -93,50 +88,43 @@ class LeaseService(Service):
                     await asyncio.sleep(0)
 
     async def _renew_all(self, call: StreamCall, bodies: list[bytes]) -> None:
-        leases, node = self._leases, self.node
-        answers: list[bytes] = []
-        for body in bodies:
-            try:
-                lease_id = parse(LeaseKeepAliveRequest, body).ID
-            except EtcdError:
-                await _write(call, answers)  # what came before it is answered
-                raise
-            # Made before the renewal: its revision must not be one at which the lease was gone already.
-            header = self.header.encode(node.revision, node.term)
-            ttl = leases.renew_at_once(lease_id)
-            if ttl is None:
-                await _write(call, answers)
-                answers = []
-                ttl = await leases.renew(lease_id)
-            answers.append(_keep_alive_response(header, lease_id, ttl))
-            if len(answers) == limits.KEEPALIVES_PER_WRITE:
-                await _write(call, answers)
-                answers = []
-        await _write(call, answers)
+        """Answer requests in their order. Those that have to wait, as all do at a follower, wait together."""
+        for start in range(0, len(bodies), limits.KEEPALIVES_PER_WRITE):
+            await self._renew_some(call, bodies[start : start + limits.KEEPALIVES_PER_WRITE])
+
+    async def _renew_some(self, call: StreamCall, bodies: list[bytes]) -> None:
+        leases = self._leases
+        # Made before the renewals: its revision must not be one at which a lease was gone already.
+        header = self.header.encode(self.node.revision, self.node.term)
+        lease_ids, unreadable = _parse_all(bodies)
+        ttls = [leases.renew_at_once(lease_id) for lease_id in lease_ids]
+        if None in ttls:
+            first = ttls.index(None)
+            await _write(call, [*map(partial(_keep_alive_response, header), lease_ids[:first], ttls[:first])])
+            del lease_ids[:first], ttls[:first]
+            waiting = [lease_id for lease_id, ttl in zip(lease_ids, ttls, strict=True) if ttl is None]
+            renewed = iter(await leases.renew_all(waiting))
+            ttls = [next(renewed) if ttl is None else ttl for ttl in ttls]
+        await _write(call, [*map(partial(_keep_alive_response, header), lease_ids, ttls)])
+        if unreadable is not None:
+            raise unreadable
 
     # --- looking ------------------------------------------------------------------------------------------
 
     def time_to_live(self, call: UnaryCall, body: bytes) -> None:
         """What is left of a lease, and its keys if asked for; the leader's lessor knows."""
         request = parse(LeaseTimeToLiveRequest, body)
-        self._leases.when_primary(partial(self._time_to_live, call, request))
+        if self.node.lessor.primary:
+            self._looked(call, self._leases.look(request.ID, request.keys))
+        else:
+            self._waiting.start(call, self._look(request), result_of=asyncio.Task.result)
 
-    def _time_to_live(
-        self, call: UnaryCall, request: LeaseTimeToLiveRequest, error: EtcdError | None
-    ) -> None:
-        if error is not None:
-            call.fail(error.code, error.message)
-            return
-        lessor = self.node.lessor
-        if request.ID not in lessor:
-            response = LeaseTimeToLiveResponse(ID=request.ID, TTL=NOT_THERE)
-            self.reply(call, self.node.revision, response.SerializeToString())
-            return
-        left = lessor.time_to_live(request.ID, self.node.timers.time() + _CLOCK_STEP_SECONDS)
-        response = LeaseTimeToLiveResponse(ID=request.ID, TTL=left.remaining, grantedTTL=left.granted)
-        if request.keys:
-            response.keys.extend(lessor.keys(request.ID))
+    def _looked(self, call: UnaryCall, response: LeaseTimeToLiveResponse) -> None:
         self.reply(call, self.node.revision, response.SerializeToString())
+
+    async def _look(self, request: LeaseTimeToLiveRequest) -> bytes:
+        response = await self._leases.time_to_live(request.ID, request.keys)
+        return self.header.encode(self.node.revision, self.node.term) + response.SerializeToString()
 
     def leases(self, call: UnaryCall, body: bytes) -> None:
         """The ids of all leases; those that expire first come first."""
@@ -158,7 +146,17 @@ async def _write(call: StreamCall, answers: list[bytes]) -> None:
         await call.drained()
 
 
-def _keep_alive_response(header: bytes, lease_id: int, ttl: int) -> bytes:
+def _parse_all(bodies: list[bytes]) -> tuple[list[int], EtcdError | None]:
+    """The ids that keepalives ask for, up to the first that is none, and what that is refused with."""
+    lease_ids: list[int] = []
+    try:
+        lease_ids.extend(parse(LeaseKeepAliveRequest, body).ID for body in bodies)
+    except EtcdError as error:
+        return lease_ids, error
+    return lease_ids, None
+
+
+def _keep_alive_response(header: bytes, lease_id: int, ttl: int | None) -> bytes:
     """A LeaseKeepAliveResponse; fields that are 0 are left out."""
     id_field = _ID_TAG + varint(lease_id) if lease_id else b""
     return header + id_field + (_TTL_TAG + varint(ttl) if ttl else b"")
