@@ -41,7 +41,10 @@ ROOMS: Final = {
         "the only writer of storage; deterministic, so no Raft state, no waiting calls",
         "mvcc", "lease", "auth", "v2store",
     ),
-    "peer": _room("carries Raft's messages and snapshots between members", "raft", "snapshot", "rpc"),
+    "peer": _room(
+        "carries Raft's messages and snapshots between members; what is in a snapshot is others' business",
+        "raft", "rpc", "metrics",
+    ),
     "api": _room(
         "talks to the member, never to storage or the log; the watch hub's queues are its to write out",
         "rpc", "server", "apply", "watch", "v2store",

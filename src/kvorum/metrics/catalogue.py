@@ -26,6 +26,8 @@ class Metric:
     """Upper bounds of a histogram's buckets, without the last, infinite one."""
     since: str = "3.5"
     """The first etcd release that Kvorum took it from."""
+    clustered: bool = False
+    """Whether only members that have others show it; the facts are of one that has none."""
 
 
 def _doubling(first: float, count: int) -> tuple[float, ...]:
@@ -38,6 +40,7 @@ _SNAPSHOT_SECONDS: Final = _doubling(0.01, 17)
 _HASH_SECONDS: Final = _doubling(0.01, 15)
 _DEFRAG_SECONDS: Final = _doubling(0.1, 13)
 _DB_SAVE_SECONDS: Final = _doubling(0.1, 10)
+_ROUND_TRIP_SECONDS: Final = _doubling(0.0001, 16)
 _LEASE_SECONDS: Final = _doubling(1, 24)
 _INDEX_PAUSE_MS: Final = _doubling(0.5, 14)
 _DB_PAUSE_MS: Final = _doubling(1, 13)
@@ -205,9 +208,117 @@ _METRICS: Final = (
     Metric("etcd_mvcc_range_total", COUNTER, "Ranges read by this member."),
     Metric("etcd_mvcc_txn_total", COUNTER, "Transactions with more than one change applied by this member."),
     Metric(
+        "etcd_network_active_peers",
+        GAUGE,
+        "1 while a peer can be reached, else 0.",
+        labels=("Local", "Remote"),
+        clustered=True,
+    ),
+    Metric(
         "etcd_network_client_grpc_received_bytes_total", COUNTER, "Message bytes received from gRPC clients."
     ),
     Metric("etcd_network_client_grpc_sent_bytes_total", COUNTER, "Message bytes sent to gRPC clients."),
+    Metric(
+        "etcd_network_disconnected_peers_total",
+        COUNTER,
+        "How often a peer could not be reached any more.",
+        labels=("Local", "Remote"),
+        clustered=True,
+    ),
+    Metric(
+        "etcd_network_peer_received_bytes_total",
+        COUNTER,
+        "Bytes received from peers.",
+        labels=("From",),
+        clustered=True,
+    ),
+    Metric(
+        "etcd_network_peer_received_failures_total",
+        COUNTER,
+        "Requests of peers that could not be read.",
+        labels=("From",),
+        clustered=True,
+    ),
+    Metric(
+        "etcd_network_peer_round_trip_time_seconds",
+        HISTOGRAM,
+        "Round-trip time of probes.",
+        labels=("To",),
+        buckets=_ROUND_TRIP_SECONDS,
+        clustered=True,
+    ),
+    Metric(
+        "etcd_network_peer_sent_bytes_total",
+        COUNTER,
+        "Bytes sent to peers.",
+        labels=("To",),
+        clustered=True,
+    ),
+    Metric(
+        "etcd_network_peer_sent_failures_total",
+        COUNTER,
+        "Messages or connections to peers that were lost.",
+        labels=("To",),
+        clustered=True,
+    ),
+    Metric(
+        "etcd_network_snapshot_receive_failures",
+        COUNTER,
+        "Snapshots that were not received to the end.",
+        labels=("From",),
+        clustered=True,
+    ),
+    Metric(
+        "etcd_network_snapshot_receive_inflights_total",
+        GAUGE,
+        "Snapshots that are being received.",
+        labels=("From",),
+        clustered=True,
+    ),
+    Metric(
+        "etcd_network_snapshot_receive_success",
+        COUNTER,
+        "Snapshots received.",
+        labels=("From",),
+        clustered=True,
+    ),
+    Metric(
+        "etcd_network_snapshot_receive_total_duration_seconds",
+        HISTOGRAM,
+        "Time a snapshot took to be received.",
+        labels=("From",),
+        buckets=_DB_SAVE_SECONDS,
+        clustered=True,
+    ),
+    Metric(
+        "etcd_network_snapshot_send_failures",
+        COUNTER,
+        "Snapshots that were not sent to the end.",
+        labels=("To",),
+        clustered=True,
+    ),
+    Metric(
+        "etcd_network_snapshot_send_inflights_total",
+        GAUGE,
+        "Snapshots that are being sent.",
+        labels=("To",),
+        clustered=True,
+    ),
+    Metric(
+        "etcd_network_snapshot_send_success",
+        COUNTER,
+        "Snapshots sent.",
+        labels=("To",),
+        clustered=True,
+    ),
+    Metric(
+        "etcd_network_snapshot_send_total_duration_seconds",
+        HISTOGRAM,
+        "Time a snapshot took to be sent.",
+        labels=("To",),
+        buckets=_DB_SAVE_SECONDS,
+        clustered=True,
+    ),
     Metric(
         "etcd_server_apply_duration_seconds",
         HISTOGRAM,

@@ -5,8 +5,9 @@ connection answers its requests one at a time and in order; those that were pipe
 handler may answer
 
 * at once (a plain function that returns the response: no task, no future),
-* later (a plain function that returns None and calls ``request.respond`` in another turn), or
-* as a coroutine, which gets a task of its own.
+* later (a plain function that returns None and calls ``request.respond`` in another turn),
+* as a coroutine, which gets a task of its own; it returns the response, or None to answer later, or
+* as a stream, by ``request.begin``, ``send`` and ``end`` in any turn.
 
 What keeps a hostile or broken client from costing others anything: every size in ``limits.py``; one sweep a
 second that ends what takes too long (a request's bytes, an idle connection, a response nobody reads); queue,

@@ -104,6 +104,8 @@ class HttpConnection(asyncio.Protocol):
             self._parser.feed(data)
         finally:
             self._feeding = False
+        if self._transport is None:
+            return  # taken over
         self._dispatch()
         if self._parser.request is not None:
             self._server.has_unfinished(self)
@@ -268,6 +270,22 @@ class HttpConnection(asyncio.Protocol):
                 self._write(b"0\r\n\r\n")
             self._completed(request)
 
+    def take_over(self, request: HttpRequest, protocol: asyncio.Protocol) -> None:
+        """Give the connection to another protocol and forget it."""
+        transport, self._transport = self._transport, None
+        assert transport is not None, "a handler was called for a connection that is lost"
+        assert request is self._current, "answered already"
+        if self._out:
+            transport.write(b"".join(self._out))
+        self._current = None
+        self._queue.clear()
+        self._closing = True
+        self._server.closed(self)
+        if self._reading_paused:
+            transport.resume_reading()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
     # --- answering ----------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
@@ -293,7 +311,7 @@ class HttpConnection(asyncio.Protocol):
             self.respond(request, early)
         else:
             route: Route = request.route
-            result: Coroutine[Any, Any, HttpResponse] | HttpResponse | None
+            result: Coroutine[Any, Any, HttpResponse | None] | HttpResponse | None
             try:
                 result = route.handler(request)
             except Exception as error:
@@ -303,7 +321,7 @@ class HttpConnection(asyncio.Protocol):
             elif result is not None:
                 self._task = self._loop.create_task(self._run(request, result))
 
-    async def _run(self, request: HttpRequest, handling: Coroutine[Any, Any, HttpResponse]) -> None:
+    async def _run(self, request: HttpRequest, handling: Coroutine[Any, Any, HttpResponse | None]) -> None:
         try:
             response = await handling
         except ConnectionError:
@@ -311,8 +329,10 @@ class HttpConnection(asyncio.Protocol):
             return
         except Exception as error:
             response = self._failed(request, error)
-        self._task = None
-        self.respond(request, response)
+        if self._task is asyncio.current_task():  # its answer may have been given, and the next begun
+            self._task = None
+        if response is not None:
+            self.respond(request, response)
 
     async def _pump(self, request: HttpRequest, response: HttpResponse) -> None:
         """Send a stream piece by piece, no faster than the client reads."""

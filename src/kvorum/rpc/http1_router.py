@@ -22,7 +22,7 @@ from kvorum.rpc.http1_types import (
     unescape_path,
 )
 
-Handler: TypeAlias = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse] | HttpResponse | None]
+Handler: TypeAlias = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse | None] | HttpResponse | None]
 
 NOT_FOUND: Final = HttpResponse(404, b"404 page not found\n", (TEXT_PLAIN, NO_SNIFF))
 BAD_TARGET: Final = b"400 Bad Request"

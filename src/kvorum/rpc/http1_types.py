@@ -4,6 +4,7 @@ Nothing here touches a socket. Where Go's ``net/http`` and ``net/url`` decide wh
 (which pairs of a query count, how an error text is framed), the same rules hold here.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Protocol, TypeAlias, final
@@ -39,6 +40,9 @@ class Exchange(Protocol):
 
     def extra_info(self, name: str) -> Any:
         """What the transport knows (``peername``, ``ssl_object``, ``peercert``...)."""
+
+    def take_over(self, request: "HttpRequest", protocol: asyncio.Protocol) -> None:
+        """Hand the connection over."""
 
 
 @final
@@ -186,6 +190,12 @@ class HttpRequest:
     def end(self) -> None:
         """End a stream."""
         self._exchange.end(self)
+
+    def take_over(self, protocol: asyncio.Protocol) -> None:
+        """Give the whole connection to ``protocol``, which writes the answer itself; the server knows the
+        connection no more. To be called by the handler, before it returns None (Go's ``http.Hijacker``).
+        """
+        self._exchange.take_over(self, protocol)
 
     async def read(self) -> bytes:
         """Next piece of the body on a route that streams bodies; empty at the end. Raises ConnectionError."""
