@@ -123,13 +123,10 @@ class MemoryDisk:
         for handle in list(self._handles):
             self.close(handle)
 
-    def is_dirty(self, directory: str, suffix: str) -> bool:
-        """Whether a power cut could take back something of the files with ``suffix`` in a directory."""
-        return any(
-            self._durable_names.get(path) is not file or file.dirty
-            for path, file in self._names.items()
-            if os.path.dirname(path) == directory and path.endswith(suffix)
-        )
+    def is_dirty(self, path: str) -> bool:
+        """Whether a power cut could take back something of a file."""
+        file = self._names[path]
+        return self._durable_names.get(path) is not file or bool(file.dirty)
 
     def content(self, path: str) -> bytes:
         """What a program would read from a file."""
