@@ -14,6 +14,7 @@ from typing import Final, final
 from kvorum import ETCD_VERSION, limits
 from kvorum.api.http.health import HealthHandlers
 from kvorum.api.http.pages import install_metrics, install_version
+from kvorum.api.http.peers import PeerHandlers
 from kvorum.api.v3.services import install_services
 from kvorum.api.v3.standing import StandingStreams
 from kvorum.config import Config
@@ -184,6 +185,7 @@ class Member:
         health = HealthHandlers(NodeHealth(node, float(config.request_timeout.seconds)), self.log)
         for server in (http, self._ports.peer_http):
             install_version(server, ETCD_VERSION, lambda: node.cluster.version or "")
+        PeerHandlers(node, node.reconfigure, self.log).install(self._ports.peer_http)
         assert self._begun is not None, "opened before"
         metrics = bind_metrics(node, self._begun, grpc.observer, health, quota_bytes=config.quota_bytes)
         for server in (http, self._ports.metrics_http):

@@ -18,6 +18,7 @@ from kvorum.server.forward import ToLeader
 from kvorum.server.handover import Handover
 from kvorum.server.node import Node
 from kvorum.server.peering import Peering
+from kvorum.server.renewals import LeaderLeases
 from kvorum.server.versions import VersionMonitor
 
 
@@ -71,6 +72,7 @@ class Peers:
         self._raft: Final = begun.raft
         self._monitoring: asyncio.Task[None] | None = None
         self._monitor: VersionMonitor
+        self._leases: LeaderLeases
         self.to_leader: ToLeader
         self.handover: Handover
 
@@ -82,6 +84,7 @@ class Peers:
         self.peering.node = node
         self.to_leader = ToLeader(cluster, node, client, timers, timeout_seconds=timeout)
         node.reconfigure.to_leader = self.to_leader
+        self._leases = node.leases.at_leader = LeaderLeases(self.to_leader)
         self.handover = Handover(
             self._raft,
             cluster,
@@ -109,4 +112,5 @@ class Peers:
         """Close every connection."""
         if self._monitoring is not None:
             self._monitoring.cancel()
+        self._leases.close()
         await self.transport.stop()

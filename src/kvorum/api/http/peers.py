@@ -12,8 +12,7 @@ from typing import Any, Final, final
 
 from google.protobuf.message import DecodeError
 
-from kvorum import ETCD_VERSION, limits
-from kvorum.api.http.pages import install_version
+from kvorum import limits
 from kvorum.errors import EtcdError
 from kvorum.golang import MAX_UINT64, json_text
 from kvorum.lease.terms import NotPrimaryError
@@ -56,7 +55,7 @@ class PeerHandlers:
         self._cluster_header: Final = ("X-Etcd-Cluster-ID", hex_id(node.cluster.id))
 
     def install(self, http: HttpServer) -> None:
-        """Register everything but Raft's own paths, ``/version`` too."""
+        """Register everything but Raft's own paths and ``/version``."""
         http.route("GET", "/members", self.members)
         http.route("GET", "/members/hashkv", self.hash_kv)
         http.route("POST", PROMOTE_PATH, self.promote)
@@ -67,7 +66,6 @@ class PeerHandlers:
             (BATCH_PATH, self.renew_many),
         ):
             http.route("POST", path, handler, max_body_bytes=limits.LEASE_BODY_BYTES)
-        install_version(http, ETCD_VERSION, lambda: self._node.cluster.version or "")
 
     # --- members ------------------------------------------------------------------------------------------
 
