@@ -21,6 +21,7 @@ from kvorum.mvcc.backend import BackendError
 from kvorum.mvcc.exchange import Committed, FileIdentity, MovedError
 from kvorum.raft.codec import CodecError, decode_conf_state, encode_conf_state
 from kvorum.snapshot.bbolt_writer import BboltWriter
+from kvorum.snapshot.process import accompany
 from kvorum.snapshot.schema import BUCKETS, META, Position, own_position, to_etcd
 from kvorum.snapshot.v2 import v2_json
 
@@ -91,4 +92,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    accompany()
     sys.exit(main(sys.argv[1:]))

@@ -17,6 +17,7 @@ from kvorum.mvcc.exchange import BulkWriter
 from kvorum.raft.codec import encode_conf_state
 from kvorum.snapshot.bbolt_format import BboltError
 from kvorum.snapshot.bbolt_reader import BboltReader
+from kvorum.snapshot.process import accompany
 from kvorum.snapshot.schema import (
     BUCKETS,
     CONF_STATE,
@@ -100,4 +101,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    accompany()
     sys.exit(main(sys.argv[1:]))
