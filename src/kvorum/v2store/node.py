@@ -5,6 +5,7 @@ Source: etcd 3.4.23 ``v2store/node.go``.
 
 from typing import Final, final
 
+from kvorum.v2store.errors import NOT_FILE, TEST_FAILED, V2Error
 from kvorum.v2store.event import NodeView
 from kvorum.v2store.times import NANOSECONDS
 
@@ -76,6 +77,22 @@ class Node:
             if node.children:
                 nodes.extend(node.children.values())
         return nodes
+
+
+def compare(node: Node, prev_value: str, prev_index: int, index: int) -> V2Error | None:
+    """What keeps a comparison with a node from succeeding, if anything; ``index`` is the store's."""
+    if node.children is not None:
+        return V2Error(NOT_FILE, node.path, index)
+    value_differs = bool(prev_value) and node.value != prev_value
+    index_differs = bool(prev_index) and node.modified_index != prev_index
+    if not value_differs and not index_differs:
+        return None
+    causes = []
+    if value_differs:
+        causes.append(f"[{prev_value} != {node.value}]")
+    if index_differs:
+        causes.append(f"[{prev_index} != {node.modified_index}]")
+    return V2Error(TEST_FAILED, " ".join(causes), index)
 
 
 def _path_of(node: Node) -> str:

@@ -25,13 +25,13 @@ from kvorum.v2store.errors import (
     NOT_DIR,
     NOT_FILE,
     ROOT_READ_ONLY,
-    TEST_FAILED,
     V2Error,
 )
 from kvorum.v2store.event import Event, NodeView
 from kvorum.v2store.history import EventHistory
 from kvorum.v2store.hub import Watcher, WatcherHub
-from kvorum.v2store.node import Node
+from kvorum.v2store.loading import Loaded
+from kvorum.v2store.node import Node, compare
 from kvorum.v2store.paths import clean, join
 from kvorum.v2store.stats import Stats
 from kvorum.v2store.tables import Records, Tables
@@ -203,7 +203,7 @@ class Store:
             self._count(counters.COMPARE_AND_SWAP_SUCCESS)  # as etcd does
             raise V2Error(ROOT_READ_ONLY, "/", self.index)
         node = self._find_or_count(path, counters.COMPARE_AND_SWAP_FAIL)
-        error = self._compare(node, prev_value, prev_index)
+        error = compare(node, prev_value, prev_index, self.index)
         if error is not None:
             self._count(counters.COMPARE_AND_SWAP_FAIL)
             raise error
@@ -235,7 +235,7 @@ class Store:
         """
         path = clean(path)
         node = self._find_or_count(path, counters.COMPARE_AND_DELETE_FAIL)
-        error = self._compare(node, prev_value, prev_index)
+        error = compare(node, prev_value, prev_index, self.index)
         if error is not None:
             self._count(counters.COMPARE_AND_DELETE_SUCCESS)  # as etcd does
             raise error
@@ -274,21 +274,6 @@ class Store:
         except V2Error:
             self._count(counter)
             raise
-
-    def _compare(self, node: Node, prev_value: str, prev_index: int) -> V2Error | None:
-        """What keeps a comparison from succeeding, if anything."""
-        if node.children is not None:
-            return V2Error(NOT_FILE, node.path, self.index)
-        value_differs = bool(prev_value) and node.value != prev_value
-        index_differs = bool(prev_index) and node.modified_index != prev_index
-        if not value_differs and not index_differs:
-            return None
-        causes = []
-        if value_differs:
-            causes.append(f"[{prev_value} != {node.value}]")
-        if index_differs:
-            causes.append(f"[{prev_index} != {node.modified_index}]")
-        return V2Error(TEST_FAILED, " ".join(causes), self.index)
 
     def _create(
         self, action: str, path: str, is_dir: bool, value: str, expires: int, *, replace: bool
@@ -421,31 +406,16 @@ class Store:
         self.hub.resume(self._load(), self.index)
 
     def _load(self) -> EventHistory:
+        """Take over what the tables hold; returns the history."""
         reads = self.stats.counts[: counters.SET_SUCCESS]
-        self.stats = Stats()
-        self.index = self._records.load_state(self.stats)
+        loaded = Loaded(self._records, self._read_only, self._now())
+        self.stats = loaded.stats
         self.stats.counts[: counters.SET_SUCCESS] = reads
-        self._ttl = TtlQueue()
-        self._root = Node(0, "/", 0, is_dir=True)
-        by_path = {"/": self._root}
-        nodes = list(self._records.nodes())
-        self._next_id = max([node.id for node in nodes], default=0) + 1
-        by_path.update((node.path, node) for node in nodes)
-        for namespace in sorted(self._read_only - by_path.keys()):
-            node = by_path[namespace] = Node(self._new_id(), namespace, 0, is_dir=True)
-            nodes.insert(0, node)
-            self._records.put_node(node)
-        for node in nodes:
-            at = node.path.rindex("/")
-            children = by_path[node.path[:at] or "/"].children
-            assert children is not None
-            children[node.path[at + 1 :]] = node
-            if node.expires:
-                self._ttl.put(node)
-        history = EventHistory()
-        for event in self._records.events(self._now()):
-            history.add(event)
-        return history
+        self.index = loaded.index
+        self._root = loaded.root
+        self._ttl = loaded.ttl
+        self._next_id = loaded.next_id
+        return loaded.history
 
     def check_invariants(self) -> None:
         """Raise AssertionError if what the class promises does not hold."""
