@@ -374,6 +374,7 @@ class Node:
         if self._raft.status().conf_state.voters == (self.member_id,):
             self._raft.campaign()
         self.timers.call_later(self._options.heartbeat_seconds, self._tick)
+        self.reconfigure.start()
         self._loop.kick()
 
     def fast_forward(self, ticks: int) -> None:

@@ -334,6 +334,11 @@ class Reconfigure:
 
     # --- leaving ------------------------------------------------------------------------------------------
 
+    def start(self) -> None:
+        """Begin: a member that has applied its own removal in an earlier run stops again."""
+        if self._cluster.is_removed(self._cluster.local_id):
+            self._timers.call_later(limits.LEAVE_SECONDS, self._surroundings.removed_self)
+
     def _leave(self) -> None:
         """This member was removed. A leader still has to tell the others that this is committed; having had
         two heartbeats for it, it hands over, so that nobody waits for an election timeout.
