@@ -149,7 +149,7 @@ class Node:
         self.term_began: Callable[[], None] = _nothing
         """Called when this member leads and the first entry of its term is applied."""
         self._active_since: Final = transport.active_since
-        self._leader_since = timers.time()
+        self.leader_since = timers.time()
         loop.attach(self.proposals, self.reads, self)
 
     # --- what the API sees -----------------------------------------------------------------------------
@@ -274,7 +274,7 @@ class Node:
         if leader == self.leader:
             return
         self.leader = leader
-        self._leader_since = self.timers.time()
+        self.leader_since = self.timers.time()
         self.leader_changes_total += 1
         self.reads.leader_changed()
         if not self.is_leader:
@@ -433,8 +433,8 @@ class Node:
 
     def why_late(self, started: float) -> EtcdError:
         """The error of a proposal of that time that was never applied (etcd ``parseProposeCtxErr``)."""
-        lost = self._leader_since - 2 * self._options.election_seconds
-        if lost < started < self._leader_since:
+        lost = self.leader_since - 2 * self._options.election_seconds
+        if lost < started < self.leader_since:
             return ERR_TIMEOUT_DUE_TO_LEADER_FAIL
         if self.leader and not self._was_connected(started):
             return ERR_TIMEOUT_DUE_TO_CONNECTION_LOST
