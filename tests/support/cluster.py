@@ -6,7 +6,6 @@ is dead or stopped (``Member.pause``) is left out of such questions; one that ha
 ``LOOK_SECONDS``, not the test.
 """
 
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -100,7 +99,7 @@ class Cluster:
         """End every member by SIGKILL before any of them is waited for."""
         killed = [member for member in self.members if member.running]
         for member in killed:
-            member.signal(signal.SIGKILL)
+            member.send_kill()
         for member in killed:
             member.wait_exit()
 

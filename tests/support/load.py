@@ -35,12 +35,14 @@ READS: Final = 0.85
 class Worker:
     """One client. ``operations`` is its record."""
 
-    def __init__(self, name: str, seed: int, members: Callable[[], Sequence[Member]], keys: int) -> None:
+    def __init__(
+        self, name: str, seed: int, members: Callable[[], Sequence[Member]], keys: Sequence[bytes]
+    ) -> None:
         self.name: Final = name
         self.operations: Final[list[Operation]] = []
         self._choose: Final = random.Random(seed)
         self._members: Final = members
-        self._keys: Final = [PREFIX + b"%d" % number for number in range(keys)]
+        self._keys: Final = keys
         self._known: Final = dict.fromkeys(self._keys, 0)  # the mod_revision last seen
         self._written = 0
         self._member: Member | None = None
@@ -133,13 +135,21 @@ class Worker:
 
 @final
 class Load:
-    """Several workers on one cluster."""
+    """Several workers on one cluster. Nobody else may write their keys, which begin with ``prefix``."""
 
-    def __init__(self, cluster: Cluster, seed: int, workers: int = 4, keys: int = 8) -> None:
+    def __init__(
+        self, cluster: Cluster, seed: int, workers: int = 4, keys: int = 8, prefix: bytes = PREFIX
+    ) -> None:
         self._cluster: Final = cluster
+        self.prefix: Final = prefix
         self.first_revision: Final = cluster.client(cluster.wait_leader()).range(b"\0").header.revision + 1
         self.workers: Final = [
-            Worker(f"w{number}", seed + number, lambda: tuple(cluster.members), keys)
+            Worker(
+                f"w{number}",
+                seed + number,
+                lambda: tuple(cluster.members),
+                [prefix + b"%d" % key for key in range(keys)],
+            )
             for number in range(workers)
         ]
 
@@ -175,20 +185,22 @@ class Load:
         """Compare all members with each other, and with the record. No worker may be at work."""
         self._cluster.check_equal()
         for member in self._cluster.live:
-            found = violations(self.operations, truth(self._cluster.client(member), self.first_revision))
+            changes = truth(self._cluster.client(member), self.first_revision, self.prefix)
+            found = violations(self.operations, changes)
             assert not found, (member.name, len(found), found[:20])
 
 
-def truth(client: Client, first_revision: int) -> list[Change]:
+def truth(client: Client, first_revision: int, prefix: bytes = PREFIX) -> list[Change]:
     """Return every change of the load's keys, by a watch from a revision after which nothing is compacted."""
+    end = prefix[:-1] + b"0"
     last = client.range(
-        PREFIX, END, sort_target=pb.RangeRequest.MOD, sort_order=pb.RangeRequest.DESCEND, limit=1
+        prefix, end, sort_target=pb.RangeRequest.MOD, sort_order=pb.RangeRequest.DESCEND, limit=1
     ).kvs
     changes: list[Change] = []
     if not last:
         return changes
     with WatchCall(client) as watch:
-        watch.create(PREFIX, END, start_revision=first_revision)
+        watch.create(prefix, end, start_revision=first_revision)
         while not changes or changes[-1].revision < last[0].mod_revision:
             answer = watch.take()
             assert not answer.canceled, answer

@@ -232,9 +232,13 @@ class Member:
 
     def kill(self) -> None:
         """End it with SIGKILL: no goodbye, nothing flushed."""
+        self.send_kill()
+        self.wait_exit()
+
+    def send_kill(self) -> None:
+        """Send SIGKILL, if it runs, and do not wait for its end."""
         if self.running:
             self.signal(signal.SIGKILL)
-        self.wait_exit()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process."""
