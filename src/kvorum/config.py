@@ -103,6 +103,7 @@ class Config:
     auto_compaction_mode: str
     auto_compaction_retention: str
     """As given; see `compaction_retention`."""
+    enable_v2: bool
     max_txn_ops: int
     max_request_bytes: int
     max_concurrent_streams: int

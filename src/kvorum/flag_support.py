@@ -34,7 +34,6 @@ NOT_THERE_YET: Final[Mapping[str, str]] = {
     "discovery-srv": _DISCOVERY,
     "discovery-srv-name": _DISCOVERY,
     "auto-compaction-retention": "automatic compaction is not there yet; run kvorumctl compaction",
-    "enable-v2": "the v2 API is not there yet",
     "cert-file": _TLS,
     "key-file": _TLS,
     "client-cert-auth": _TLS,

@@ -96,7 +96,7 @@ def _clustering() -> list[Flag]:
         Flag("pre-vote", BOOL, "true", "Ask before raising the term in an election.", group),
         Flag("auto-compaction-retention", STRING, "0", "History to keep (0: all).", group),
         Flag("auto-compaction-mode", STRING, "periodic", "Keep by time (periodic) or revision.", group),
-        Flag("enable-v2", BOOL, "false", "Serve the v2 API.", group),
+        Flag("enable-v2", BOOL, "true", "Serve the v2 API.", group),
         Flag("v2-deprecation", CHOICES, "", "Stage of v2's removal in etcd.", group, V2_STAGES),
     ]
 
