@@ -9,10 +9,13 @@ from kvorum.raft.types import Message, Snapshot
 class OutgoingSnapshot(Protocol):
     """A snapshot ready to be sent: Raft's part, and a database whose bytes are read as they are sent."""
 
-    snapshot: Snapshot
-    """Metadata and data that the message to the peer carries."""
-    size: int
-    """Bytes of the database, exactly as many as ``pieces`` gives."""
+    @property
+    def snapshot(self) -> Snapshot:
+        """Metadata and data that the message to the peer carries."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the database, exactly as many as ``pieces`` gives."""
 
     def pieces(self) -> AsyncIterator[bytes]:
         """The database, piece by piece; called once."""

@@ -25,6 +25,7 @@ from kvorum.raft.rawnode import RawNode
 from kvorum.raft.types import EMPTY_SNAPSHOT, ConfState, Snapshot
 from kvorum.server import ids
 from kvorum.server.membership import Cluster, MemberInfo
+from kvorum.snapshot import received
 from kvorum.snapshot.snap_file import Snapshotter
 from kvorum.wal import segments
 from kvorum.wal.disk import Disk, OsDisk
@@ -136,19 +137,22 @@ class Bootstrap:
             lock.release()
             raise
 
-    def _open_store(self) -> Store:
-        """Open the backend and load the index from it."""
+    def open_aside(self, path: str) -> Store:
+        """Open a database as the member's own is opened, and load the index from it."""
         config = self._config
-        path = str(config.database_path)
-        fresh = not os.path.exists(path)
-        started = self._clock()
-        store = Store.open(
+        return Store.open(
             path,
             clock=self._clock,
             batch_interval_seconds=config.backend_batch_interval.seconds,
             batch_limit=config.backend_batch_limit,
             on_commit=self._figures.commit_seconds.observe,
         )
+
+    def _open_store(self) -> Store:
+        path = str(self._config.database_path)
+        fresh = not os.path.exists(path)
+        started = self._clock()
+        store = self.open_aside(path)
         self._log.info("opened backend db", path=path, took=f"{self._clock() - started:.6f}s", created=fresh)
         self._log.info("kvstore restored", current_rev=store.revision)
         return store
@@ -236,7 +240,12 @@ class Bootstrap:
     def _restart(self, lock: DirectoryLock) -> Begun:
         snapshot, recovered = self._recover_log()
         metadata = Metadata.FromString(recovered.metadata)
-        store = self._open_store()
+        try:
+            self._finish_installation(snapshot)
+            store = self._open_store()
+        except BaseException:
+            recovered.wal.close()
+            raise
         try:
             self._check(snapshot, recovered, store)
             joins = self._config.initial_cluster_state == "existing"
@@ -279,6 +288,16 @@ class Bootstrap:
             index,
             self._figures,
         )
+
+    def _finish_installation(self, snapshot: Snapshot) -> None:
+        """Put a received database into its place, if a crash came between the log's marker and that."""
+        config = self._config
+        index = snapshot.metadata.index
+        try:
+            if received.recover(str(config.snap_path), str(config.database_path), index):
+                self._log.info("recovered the database of a snapshot that was received", snapshot_index=index)
+        except received.RecoverError as error:
+            raise BootstrapError(str(error)) from None
 
     def _recover_log(self) -> tuple[Snapshot, Recovered]:
         """The newest snapshot that the log knows, and the log behind it.

@@ -4,6 +4,7 @@ from typing import Final, final
 
 from kvorum.config import Config
 from kvorum.raft.types import Snapshot
+from kvorum.server.transfer import SnapshotSink
 from kvorum.snapshot.snap_file import Snapshotter
 from kvorum.wal import segments
 from kvorum.wal.record import WalSnapshot
@@ -14,10 +15,11 @@ from kvorum.wal.wal import Wal
 class MemberFiles:
     """The log's and the snapshots' files, as ``Snapshots`` sees them."""
 
-    def __init__(self, config: Config, wal: Wal, snapshotter: Snapshotter) -> None:
+    def __init__(self, config: Config, wal: Wal, snapshotter: Snapshotter, sink: SnapshotSink) -> None:
         self._config: Final = config
         self._wal: Final = wal
         self._snapshotter: Final = snapshotter
+        self._sink: Final = sink
 
     def save(self, snapshot: Snapshot) -> None:
         """Write the ``.snap`` file, durably."""
@@ -29,7 +31,7 @@ class MemberFiles:
 
     def install(self, index: int) -> None:
         """Put the database that was received for the snapshot at ``index`` in the place of this one."""
-        raise AssertionError(f"a lone member is sent no snapshot, and has one at {index}")
+        self._sink.install(index)
 
     def purge(self, newest: WalSnapshot) -> None:
         """Remove the oldest segments and snapshots; those still needed are held or newer."""

@@ -78,12 +78,15 @@ class Leases:
 
     def tend(self, now: float) -> None:
         """Propose what is due: revocations, and checkpoints of long leases. For every tick."""
-        for lease_id in self.lessor.expired(now):
-            request = LeaseRevokeRequest(ID=lease_id)
-            self._member.propose(requests.LEASE_REVOKE, request.SerializeToString(), self._revoked)
-        due = self.lessor.due_checkpoints(now)
-        if due:
-            self._propose_checkpoints(due, _ignore)
+        try:
+            for lease_id in self.lessor.expired(now):
+                request = LeaseRevokeRequest(ID=lease_id)
+                self._member.propose(requests.LEASE_REVOKE, request.SerializeToString(), self._revoked)
+            due = self.lessor.due_checkpoints(now)
+            if due:
+                self._propose_checkpoints(due, _ignore)
+        except errors.EtcdError as busy:  # too much is under way; the lessor hands them out again
+            busy.forget()
 
     def _revoked(self, result: Result) -> None:
         if result.error is None:

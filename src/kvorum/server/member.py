@@ -15,6 +15,7 @@ from kvorum import ETCD_VERSION, limits
 from kvorum.api.http.health import HealthHandlers
 from kvorum.api.http.pages import install_metrics, install_version
 from kvorum.api.http.peers import PeerHandlers
+from kvorum.api.v2.install import V2Api
 from kvorum.api.v3.services import install_services
 from kvorum.api.v3.standing import StandingStreams
 from kvorum.config import Config
@@ -55,6 +56,7 @@ class Member:
         self._ports: Final = Ports(config, log)
         self._health: Final = HealthService()
         self._standing: StandingStreams | None = None
+        self._v2_api: V2Api | None = None
         self._peers: Peers
         self._ready: ReadyLoop
         self.node: Node
@@ -116,7 +118,7 @@ class Member:
         config = self.config
         begun = self._begun = bootstrap.begin(joined)
         writer = self._writer = WalWriter(begun.wal, loop)
-        peers = self._peers = Peers(config, begun, self.log)
+        peers = self._peers = Peers(config, begun, bootstrap.open_aside, self.log)
         ready = self._ready = ReadyLoop(
             begun.raft,
             begun.wal,
@@ -130,7 +132,7 @@ class Member:
         snapshots = Snapshots(
             begun.raft,
             begun.store,
-            MemberFiles(config, begun.wal, begun.snapshotter),
+            MemberFiles(config, begun.wal, begun.snapshotter, peers.peering.sink),
             last_index=begun.snapshot_index,
             in_background=self._in_background,
             write_marker=ready.write_marker,
@@ -188,6 +190,10 @@ class Member:
         PeerHandlers(node, node.reconfigure, self.log).install(self._ports.peer_http)
         assert self._begun is not None, "opened before"
         metrics = bind_metrics(node, self._begun, grpc.observer, health, quota_bytes=config.quota_bytes)
+        self._peers.transport.figures.bind(metrics)
+        if config.enable_v2:
+            self._v2_api = V2Api(node, self.log, config.name, asyncio.get_running_loop().call_soon)
+            self._v2_api.install(http, config.max_request_bytes)
         for server in (http, self._ports.metrics_http):
             health.install(server)
             install_metrics(server, metrics.render)
@@ -202,7 +208,9 @@ class Member:
     def _removed(self) -> None:
         """This member was removed from its cluster: it ends, as etcd's does, and cannot come back."""
         if not self.removed.done():
-            self.log.info("the member has been permanently removed from the cluster")
+            reason = "the member has been permanently removed from the cluster"
+            self.log.warn("server error", error=reason)
+            self.log.warn("data-dir used by this member must be removed")
             self.removed.set_result(None)
 
     def _in_background(self, work: Callable[[], None], done: Callable[[], None]) -> None:
@@ -232,6 +240,8 @@ class Member:
         self._health.shutdown()
         if self._standing is not None:
             self._standing.stop()
+        if self._v2_api is not None:
+            self._v2_api.close()
         await self._ports.shutdown_clients(grace_seconds)
         if self._begun is None or self._writer is None:
             await self._ports.shutdown_peers(0)

@@ -4,34 +4,23 @@ Source: etcd ``server/etcdserver/server.go`` (Process, IsIDRemoved, ReportUnreac
 """
 
 from collections.abc import AsyncIterator
-from typing import Protocol, final
+from typing import Final, final
 
 from kvorum.peer.surroundings import OutgoingSnapshot
 from kvorum.raft.types import Message
 from kvorum.server.node import Node
-
-
-class Source(Protocol):
-    """Where snapshots to send come from (``transfer.SnapshotSource``)."""
-
-    async def open(self) -> OutgoingSnapshot:
-        """The member's state as it is now. Raises OSError."""
-
-
-class Sink(Protocol):
-    """Where received databases go (``transfer.SnapshotSink``)."""
-
-    async def receive(self, message: Message, pieces: AsyncIterator[bytes]) -> None:
-        """Store a database so that it can be installed. Raises OSError, ValueError; then nothing is left."""
+from kvorum.server.transfer import SnapshotSink, SnapshotSource
 
 
 @final
 class Peering:
-    """The member behind its transport. All of it is set before the first connection is served."""
+    """The member behind its transport. ``node`` is set before the first connection is served."""
 
     node: Node
-    source: Source
-    sink: Sink
+
+    def __init__(self, source: SnapshotSource, sink: SnapshotSink) -> None:
+        self.source: Final = source
+        self.sink: Final = sink
 
     def receive(self, message: Message) -> None:
         """Take in a message."""

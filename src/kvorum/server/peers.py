@@ -7,6 +7,7 @@ from typing import Final, final
 from kvorum import limits
 from kvorum.config import Config, ConfigError
 from kvorum.logging import Logger
+from kvorum.mvcc.store import Store
 from kvorum.peer.client import PeerClient
 from kvorum.peer.headers import Identity
 from kvorum.peer.transport import PeerTransport
@@ -19,6 +20,7 @@ from kvorum.server.handover import Handover
 from kvorum.server.node import Node
 from kvorum.server.peering import Peering
 from kvorum.server.renewals import LeaderLeases
+from kvorum.server.transfer import SnapshotSink, SnapshotSource
 from kvorum.server.versions import VersionMonitor
 
 
@@ -57,11 +59,15 @@ async def find_cluster(config: Config, log: Logger) -> Joined | None:
 class Peers:
     """Made before the node, which sends through ``transport``; ``attach`` joins the two."""
 
-    def __init__(self, config: Config, begun: Begun, log: Logger) -> None:
+    def __init__(self, config: Config, begun: Begun, open_aside: Callable[[str], Store], log: Logger) -> None:
+        """``open_aside`` opens a database as the member's own was."""
         loop = asyncio.get_running_loop()
         self._config: Final = config
         self._log: Final = log
-        self.peering: Final = Peering()
+        snap_path = str(config.snap_path)
+        self.peering: Final = Peering(
+            SnapshotSource(begun.store, snap_path), SnapshotSink(begun.store, snap_path, open_aside, log)
+        )
         self.transport: Final = PeerTransport(
             Identity(begun.member_id, begun.cluster.id, config.advertise_peer_urls),
             self.peering,
@@ -114,3 +120,4 @@ class Peers:
             self._monitoring.cancel()
         self._leases.close()
         await self.transport.stop()
+        self.peering.sink.close()
