@@ -74,7 +74,7 @@ async def _run(config: Config, log: Logger) -> tuple[int, signal.Signals | None]
         "advertise-client-urls": [str(url) for url in config.advertise_client_urls],
     }
     starting = loop.create_task(member.start())
-    await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((starting, asked, member.removed), return_when=asyncio.FIRST_COMPLETED)
     if starting.done() and starting.exception() is not None:
         return _failed_to_start(log, starting.exception()), None
     await asyncio.wait((asked, member.failed, member.removed), return_when=asyncio.FIRST_COMPLETED)
