@@ -157,43 +157,41 @@ def promoting(member_id: int) -> Change:
 def opened(change: ConfChange | ConfChangeV2) -> list[Change]:
     """The steps of a committed change; none for the one that leaves a joint configuration.
 
-    etcd's members make changes of one step. Of several, the context is a JSON array with as many members.
+    etcd's members make changes of one step, in the older form. In the newer one the context is a JSON array
+    of as many members, or the only one.
 
     Raises:
         BadContextError: the context is not that of the steps.
     """
     if isinstance(change, ConfChange):
-        return _open(change.type, change.node_id, change.context)
+        return [_open(change.type, change.node_id, change.context)]
     steps = change.changes
-    if len(steps) == 1:
-        return _open(steps[0].type, steps[0].node_id, change.context)
     try:
         contexts = json.loads(change.context) if change.context else [None] * len(steps)
+        contexts = [contexts] if isinstance(contexts, dict) else contexts
         if len(contexts) != len(steps):
             raise ValueError(f"{len(contexts)} contexts for {len(steps)} steps")
     except (ValueError, TypeError) as error:
         raise BadContextError(f"a membership change with a context that is no list: {error}") from None
-    opened_steps: list[Change] = []
-    for step, context in zip(steps, contexts, strict=True):
-        opened_steps += _open(step.type, step.node_id, json.dumps(context).encode())
-    return opened_steps
+    return [
+        _open(step.type, step.node_id, json.dumps(context).encode())
+        for step, context in zip(steps, contexts, strict=True)
+        if step.node_id  # else it concerns nobody
+    ]
 
 
-def _open(kind: int, member_id: int, context: bytes) -> list[Change]:
-    """The change in a list; an empty one if it concerns nobody."""
-    if not member_id:
-        return []
+def _open(kind: int, member_id: int, context: bytes) -> Change:
     if kind == CONF_CHANGE_REMOVE_NODE:
-        return [Change(kind, member_id)]
+        return Change(kind, member_id)
     try:
         fields = json.loads(context)
         member = MemberInfo.from_fields(fields)
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         raise BadContextError(f"a membership change with a context that is no member: {error}") from None
     if member.id != member_id:
         raise BadContextError(f"a membership change of {member_id:x} with the context of {member.id:x}")
     is_promotion = kind == CONF_CHANGE_ADD_NODE and bool(fields.get("isPromote", False))
-    return [Change(kind, member_id, member, is_promotion)]
+    return Change(kind, member_id, member, is_promotion)
 
 
 def check(
