@@ -26,6 +26,7 @@ from kvorum.snapshot.bbolt_reader import BboltReader
 from kvorum.snapshot.received import RecoverError, received_path, recover, sweep
 
 open_store = partial(Store.open, clock=time.monotonic, map_bytes=1 << 28, headroom_bytes=1 << 24)
+open_aside = partial(open_store, beside_loop=True)
 CONF_STATE: Final = ConfState((1, 2, 3), (4,))
 OWN: Final = "kvorum.lmdb"
 ETCDS: Final = "0000000000000007.snap.db"
@@ -46,7 +47,7 @@ class Site:
         self.store: Final = open_store(str(directory / OWN))
         self.source: Final = SnapshotSource(self.store, str(directory))
         self.sink: Final = SnapshotSink(
-            self.store, str(directory), open_store, Logger([FdOutput(2)], format=JSON)
+            self.store, str(directory), open_aside, Logger([FdOutput(2)], format=JSON)
         )
 
     def fill(self, count: int, first_index: int = 10) -> None:

@@ -147,11 +147,13 @@ class Store:
         map_bytes: int = INITIAL_MAP_BYTES,
         headroom_bytes: int = MAP_HEADROOM_BYTES,
         on_commit: Callable[[float], None] | None = None,
+        beside_loop: bool = False,
     ) -> Store:
         """Open or create the database file and build the index from it.
 
         The garbage collector is off meanwhile, and what was loaded is frozen: it would only be looked at in
-        vain.
+        vain. Unless a loop goes on meanwhile, on another thread: then no step may take long, nor may the
+        loop's own garbage be kept.
 
         Raises:
             BackendError: the file cannot be opened or contradicts itself.
@@ -165,8 +167,9 @@ class Store:
             headroom_bytes=headroom_bytes,
             on_commit=on_commit,
         )
-        collecting = gc.isenabled()
-        gc.disable()
+        collecting = gc.isenabled() and not beside_loop
+        if collecting:
+            gc.disable()
         try:
             store = cls(backend)
         except BaseException:
@@ -177,7 +180,7 @@ class Store:
                 gc.enable()
         backend.before_commit = store._write_consistent_index
         backend.remap()
-        store._freeze()
+        store._freeze(0 if beside_loop else 1)
         return store
 
     def _take_position(self, newest_revision: int) -> None:
@@ -257,9 +260,9 @@ class Store:
         if len(self.index) > self._freeze_above:
             self._freeze()
 
-    def _freeze(self) -> None:
+    def _freeze(self, generation: int = 1) -> None:
         """Spare the garbage collector the keys: it would look at each of them in vain."""
-        gc.collect(1)
+        gc.collect(generation)
         gc.freeze()
         self._freeze_above = len(self.index) + max(MIN_KEYS_TO_FREEZE, len(self.index) >> 3)
 

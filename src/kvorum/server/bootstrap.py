@@ -137,7 +137,7 @@ class Bootstrap:
             lock.release()
             raise
 
-    def open_aside(self, path: str) -> Store:
+    def open_aside(self, path: str, beside_loop: bool = True) -> Store:
         """Open a database as the member's own is opened, and load the index from it."""
         config = self._config
         return Store.open(
@@ -146,13 +146,14 @@ class Bootstrap:
             batch_interval_seconds=config.backend_batch_interval.seconds,
             batch_limit=config.backend_batch_limit,
             on_commit=self._figures.commit_seconds.observe,
+            beside_loop=beside_loop,
         )
 
     def _open_store(self) -> Store:
         path = str(self._config.database_path)
         fresh = not os.path.exists(path)
         started = self._clock()
-        store = self.open_aside(path)
+        store = self.open_aside(path, beside_loop=False)
         self._log.info("opened backend db", path=path, took=f"{self._clock() - started:.6f}s", created=fresh)
         self._log.info("kvstore restored", current_rev=store.revision)
         return store
