@@ -1,9 +1,9 @@
 """Databases go out as etcd's bbolt files and come in from them; etcd 3.5.1 is the other side."""
 
+import asyncio
 import json
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ from kvorum.mvcc.store import Store
 from kvorum.proto import rpc_pb2 as pb
 from kvorum.raft.codec import decode_conf_state, encode_conf_state
 from kvorum.raft.types import ConfState
+from kvorum.snapshot import process
 from kvorum.snapshot.bbolt_writer import BboltWriter
 from kvorum.snapshot.export import MOVED, Exported, export
 from kvorum.snapshot.intake import TakenIn, take_in
@@ -218,11 +219,10 @@ def test_configurations_as_go_writes_them() -> None:
 # --- beside a writer --------------------------------------------------------------------------------------
 
 
-def run_export(database: Path, identity: FileIdentity, target: Path) -> "subprocess.CompletedProcess[bytes]":
+def run_export(database: Path, identity: FileIdentity, target: Path) -> process.Outcome:
     with target.open("wb") as file:
-        numbers = [str(number) for number in (MAP_BYTES, *identity, file.fileno())]
-        command = [sys.executable, "-m", "kvorum.snapshot.export", str(database), *numbers]
-        return subprocess.run(command, capture_output=True, pass_fds=[file.fileno()], check=False)
+        numbers = map(str, (MAP_BYTES, *identity, file.fileno()))
+        return asyncio.run(process.run("kvorum.snapshot.export", [str(database), *numbers], [file.fileno()]))
 
 
 def test_a_process_beside_the_writer_sees_one_moment(tmp_path: Path) -> None:
@@ -235,8 +235,8 @@ def test_a_process_beside_the_writer_sees_one_moment(tmp_path: Path) -> None:
         with store.write() as txn:
             txn.put(b"not committed", b"")
         done = run_export(tmp_path / "first", identity, tmp_path / "db")
-        assert done.returncode == 0, done.stderr
-        exported = Exported.from_line(done.stdout.split(b"\n")[0] + b"\n")
+        assert done.code == 0, done.trouble
+        exported = Exported.from_line(done.output.split(b"\n")[0] + b"\n")
         assert exported.position == Position(409, 3, JOINT)
         assert exported.size == (tmp_path / "db").stat().st_size
         take_in(str(tmp_path / "db"), str(tmp_path / "second"), exported.position, b"")
@@ -250,15 +250,15 @@ def test_another_file_than_the_one_meant_is_refused(tmp_path: Path) -> None:
             pass
     identity = FileIdentity.of(str(tmp_path / "first"))
     (tmp_path / "second").rename(tmp_path / "first")
-    assert run_export(tmp_path / "first", identity, tmp_path / "db").returncode == MOVED
+    assert run_export(tmp_path / "first", identity, tmp_path / "db").code == MOVED
     with pytest.raises(MovedError):
         Committed(str(tmp_path / "first"), MAP_BYTES, identity)
 
 
 def test_a_database_that_is_not_there(tmp_path: Path) -> None:
     done = run_export(tmp_path / "none", FileIdentity(1, 2), tmp_path / "db")
-    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
-    assert b"No such file" in done.stderr
+    assert done.code == 1
+    assert "No such file" in done.trouble
 
 
 # --- with etcd --------------------------------------------------------------------------------------------
