@@ -181,6 +181,7 @@ class Member:
             max_request_bytes=config.max_request_bytes,
             reconfigure=node.reconfigure,
             handover=self._peers.handover,
+            snapshots=self._peers.peering.source,
         )
         self._health.install(grpc)
         ReflectionService(grpc).install()

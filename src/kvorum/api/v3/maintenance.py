@@ -1,16 +1,19 @@
-"""The Maintenance service: how this member is, checksums of what it holds, and who shall lead.
+"""The Maintenance service: how this member is, checksums and a copy of what it holds, and who shall lead.
 
 Source: etcd ``server/etcdserver/api/v3rpc/maintenance.go``.
 """
 
 import asyncio
+import hashlib
 from functools import partial
 from typing import Final, final
 
-from kvorum import ETCD_VERSION
+from kvorum import ETCD_VERSION, limits
+from kvorum.api.v3.admission import SNAPSHOT
 from kvorum.api.v3.service import Methods, Service, parse
 from kvorum.api.v3.waiting import WaitingCalls
 from kvorum.apply.alarms import NONE
+from kvorum.errors import UNKNOWN, EtcdError
 from kvorum.proto.rpc_pb2 import (
     AlarmRequest,
     AlarmType,
@@ -20,24 +23,34 @@ from kvorum.proto.rpc_pb2 import (
     HashResponse,
     MoveLeaderRequest,
     MoveLeaderResponse,
+    SnapshotRequest,
+    SnapshotResponse,
     StatusRequest,
     StatusResponse,
 )
-from kvorum.rpc.grpc import UnaryCall
+from kvorum.rpc.grpc import StreamCall, UnaryCall
 from kvorum.server import requests
 from kvorum.server.handover import Handover
 from kvorum.server.node import Node
 from kvorum.server.slices import HashKvResult
+from kvorum.server.transfer import SnapshotSource, TransferError
 
 
 @final
 class MaintenanceService(Service):
-    """Alarm, Status, Hash, HashKV, MoveLeader."""
+    """Alarm, Status, Hash, HashKV, Snapshot, MoveLeader."""
 
-    def __init__(self, node: Node, handover: Handover | None, waiting: WaitingCalls) -> None:
+    def __init__(
+        self,
+        node: Node,
+        handover: Handover | None,
+        waiting: WaitingCalls,
+        snapshots: SnapshotSource | None = None,
+    ) -> None:
         super().__init__(node)
         self._handover: Final = handover
         self._waiting: Final = waiting
+        self._snapshots: Final = snapshots
 
     def register(self, server: Methods) -> None:
         """Put the service's methods into the server's table."""
@@ -45,6 +58,8 @@ class MaintenanceService(Service):
         server.unary("/etcdserverpb.Maintenance/Status", self.status)
         server.unary("/etcdserverpb.Maintenance/Hash", self.hash)
         server.unary("/etcdserverpb.Maintenance/HashKV", self.hash_kv)
+        if self._snapshots is not None:
+            server.stream(SNAPSHOT, partial(self.snapshot, self._snapshots), "server_stream")
         if self._handover is not None:
             server.unary("/etcdserverpb.Maintenance/MoveLeader", partial(self.move_leader, self._handover))
 
@@ -95,6 +110,28 @@ class MaintenanceService(Service):
             self.reply(call, result.revision, response.SerializeToString())
 
         self.node.slices.hash_kv(request.revision, done)
+
+    async def snapshot(self, snapshots: SnapshotSource, call: StreamCall) -> None:
+        """Send the database as a bbolt file, and then, as etcd does, its SHA-256 as if it were the rest."""
+        parse(SnapshotRequest, await call.read() or b"")
+        try:
+            outgoing = await snapshots.open()
+        except (OSError, TransferError) as error:
+            raise EtcdError(UNKNOWN, str(error)) from None
+        try:
+            digest = hashlib.sha256()
+            remaining = outgoing.size
+            async for piece in outgoing.pieces():
+                for at in range(0, len(piece), limits.BLOB_BYTES):
+                    blob = piece[at : at + limits.BLOB_BYTES]
+                    digest.update(blob)
+                    remaining -= len(blob)
+                    await call.write(
+                        SnapshotResponse(remaining_bytes=remaining, blob=blob).SerializeToString()
+                    )
+            await call.write(SnapshotResponse(blob=digest.digest()).SerializeToString())
+        finally:
+            outgoing.close()
 
     def move_leader(self, handover: Handover, call: UnaryCall, body: bytes) -> None:
         """Hand leadership to another member; answered, without a header as in etcd, when it leads."""

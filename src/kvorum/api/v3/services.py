@@ -14,6 +14,7 @@ from kvorum.rpc.grpc import GrpcServer
 from kvorum.server.handover import Handover
 from kvorum.server.node import Node
 from kvorum.server.reconfigure import Reconfigure
+from kvorum.server.transfer import SnapshotSource
 
 
 def install_services(
@@ -24,6 +25,7 @@ def install_services(
     max_request_bytes: int,
     reconfigure: Reconfigure | None = None,
     handover: Handover | None = None,
+    snapshots: SnapshotSource | None = None,
 ) -> StandingStreams:
     """Register them; returns what ends their standing streams when the member stops."""
     methods = Admission(server, node, node.cluster)
@@ -35,6 +37,6 @@ def install_services(
     LeaseService(node, standing, waiting).register(methods)
     LockService(node, waiting, max_txn_ops=max_txn_ops).register(methods)
     ElectionService(node, waiting, standing, max_txn_ops=max_txn_ops).register(methods)
-    MaintenanceService(node, handover, waiting).register(methods)
+    MaintenanceService(node, handover, waiting, snapshots).register(methods)
     ClusterService(node, reconfigure, waiting).register(methods)
     return standing
