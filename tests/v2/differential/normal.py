@@ -11,6 +11,7 @@ from tests.v2.differential.wire import Answer
 TOLERANCE_SECONDS: Final = 3.0
 _DROPPED: Final = frozenset(("date", "content-length", "transfer-encoding", "connection"))
 _INDICES: Final = frozenset(("modifiedIndex", "createdIndex", "index"))
+_READS: Final = frozenset(("getsSuccess", "getsFail"))
 _IN_ORDER: Final = re.compile(r"/(\d{20})(?=/|$)")
 _LOCAL: Final = re.compile(r"http://127\.0\.0\.1:\d+")
 _ID: Final = re.compile("[0-9a-f]{13,16}")
@@ -53,6 +54,7 @@ def normal_body(body: bytes, base: int, *, is_sorted: bool) -> object:
         return _LOCAL.sub("<local>", text)
     if not isinstance(parsed, Pairs):
         return _LOCAL.sub("<local>", text)
+    text = text.replace("\\ufffd", "\ufffd")  # what was no UTF-8
     written = _go_json(parsed)
     around = text.replace(written, "JSON", 1) if written in text else f"not as Go writes it: {text}"
     return around, _normal_value(parsed, base, is_sorted=is_sorted)
@@ -88,6 +90,8 @@ def _normal_value(value: Plain, base: int, *, is_sorted: bool, name: str = "") -
 def _normal_leaf(value: Plain, base: int, name: str) -> Plain:
     if name in _INDICES:
         return value and value - base
+    if name in _READS:
+        return "a number"
     if name == "ttl":
         return Near(value)
     if name == "expiration":

@@ -121,6 +121,8 @@ class MembersHandler:
         member_id = int(rest, 16) if len(rest.lstrip("0")) <= 16 and _HEX.issuperset(rest) else MAX_UINT64 + 1
         if member_id > MAX_UINT64:
             raise MessageError(404, f"No such member: {rest}")
+        if not member_id:  # nobody's ID, and in the log the sign of a change that changes nothing
+            raise MessageError(404, "No such member: 0")
         urls = _urls_of(request) if request.method == "PUT" else []
         try:
             if request.method == "PUT":
