@@ -19,7 +19,7 @@ from typing import Final, final
 
 from kvorum.golang import json_text
 from kvorum.logging import hex_id
-from kvorum.server.membership import MemberInfo
+from kvorum.server.changes import MemberInfo
 from kvorum.v2store.errors import V2Error
 from kvorum.v2store.store import Store
 
@@ -59,12 +59,7 @@ class V2Members:
 
     def attributes_set(self, member: MemberInfo) -> None:
         """A member has published its name and client URLs."""
-        fields: dict[str, object] = {}
-        if member.name:
-            fields["name"] = member.name
-        if member.client_urls:
-            fields["clientURLs"] = list(member.client_urls)
-        self._store.set(f"{_MEMBERS}/{hex_id(member.id)}/attributes", False, json_text(fields))
+        self._store.set(f"{_MEMBERS}/{hex_id(member.id)}/attributes", False, json_text(member.attributes()))
 
     def raft_attributes_set(self, member: MemberInfo) -> None:
         """A member has other peer URLs, or its vote."""
@@ -80,7 +75,7 @@ class V2Members:
 
 
 def _raft_attributes(member: MemberInfo) -> str:
-    fields: dict[str, object] = {"peerURLs": list(member.peer_urls)}
+    fields: dict[str, object] = {"peerURLs": list(member.peer_urls) or None}
     if member.is_learner:
         fields["isLearner"] = True
     return json_text(fields)
