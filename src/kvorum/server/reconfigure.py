@@ -291,18 +291,20 @@ class Reconfigure:
         """
         change = conf_change_of(entry)
         steps = changes.opened(change)
+        error: EtcdError | None = None
         try:
             self._cluster.check(steps)
-            conf_state = self._raft.apply_conf_change(change)
         except EtcdError as refused:
-            error: EtcdError | None = refused.forget()
-            self._raft.apply_conf_change(_without_effect(change))
+            error = refused.forget()
+            change, steps = _without_effect(change), []
+        try:
+            conf_state = self._raft.apply_conf_change(change)
         except ConfChangeError as refused:
             # It would leave nobody to vote (etcd: a panic of all members).
             self._log.warn("Raft refuses a membership change", error=refused)
             error = errors.ERR_MEMBER_NOT_ENOUGH_STARTED
         else:
-            error = None
+            # Without effect as well: a change of several steps makes the configuration joint in any case.
             self._surroundings.set_conf_state(encode_conf_state(conf_state))
             for step in steps:
                 self._take_effect(step)
