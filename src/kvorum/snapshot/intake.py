@@ -17,6 +17,7 @@ from kvorum.mvcc.exchange import BulkWriter
 from kvorum.raft.codec import encode_conf_state
 from kvorum.snapshot.bbolt_format import BboltError
 from kvorum.snapshot.bbolt_reader import BboltReader
+from kvorum.snapshot.members import adopt_members
 from kvorum.snapshot.process import accompany
 from kvorum.snapshot.schema import (
     BUCKETS,
@@ -71,11 +72,19 @@ def take_in(source: str, target: str, position: Position | None, v2: bytes) -> T
             if position is not None:
                 _note(writer, position)
             load_v2(v2, writer)
+            _adopt(writer)
             writer.finish()
         except BaseException:
             writer.abandon()
             raise
         return TakenIn(records, tuple(name for name in reader.buckets if name not in BUCKETS))
+
+
+def _adopt(writer: BulkWriter) -> None:
+    try:
+        adopt_members(writer)
+    except (ValueError, TypeError) as error:
+        raise TreeError(f"the members in the v2 tree are not etcd's: {error}") from error
 
 
 def _note(writer: BulkWriter, position: Position) -> None:
