@@ -1,6 +1,7 @@
 """A bit of everything that a store can hold, through all members; and the look whether all hold the same."""
 
 import random
+from collections.abc import Iterator
 from typing import Final
 
 from bench import generator, messages
@@ -78,16 +79,29 @@ def large(member: Member, mebibytes: int) -> None:
 def same_everywhere(cluster: Cluster) -> int:
     """Compare all that live: hashes, each key with its revisions and lease, leases, members; the revision."""
     revision = cluster.check_equal()
-    held = {member.name: _held(cluster.client(member), revision) for member in cluster.live}
-    first = next(iter(held.values()))
-    assert all(one == first for one in held.values()), held
+    for look in (_keys, _leases, _members):
+        held = {member.name: look(cluster.client(member), revision) for member in cluster.live}
+        assert len(set(held.values())) == 1, {name: sorted(_apart(name, held)) for name in held}
     return revision
 
 
-def _held(client: Client, revision: int) -> object:
+def _apart(name: str, held: dict[str, frozenset[object]]) -> Iterator[str]:
+    """Yield what this one has and some other has not."""
+    for one in held[name]:
+        if any(one not in other for other in held.values()):
+            yield repr(one)
+
+
+def _keys(client: Client, revision: int) -> frozenset[object]:
     found = client.range(b"\0", b"\0", serializable=True, revision=revision)
-    leases = sorted(client.leases())
-    attached = {lease: sorted(client.time_to_live(lease, keys=True).keys) for lease in leases}
+    return frozenset(kv.SerializeToString() for kv in found.kvs)
+
+
+def _leases(client: Client, _revision: int) -> frozenset[object]:
+    leases = {lease: client.time_to_live(lease, keys=True) for lease in client.leases()}
+    return frozenset((lease, told.grantedTTL, *sorted(told.keys)) for lease, told in leases.items())
+
+
+def _members(client: Client, _revision: int) -> frozenset[object]:
     listed = client.member_list(linearizable=False).members
-    members = sorted((m.ID, m.name, *m.peerURLs, *m.clientURLs, m.isLearner) for m in listed)
-    return [kv.SerializeToString() for kv in found.kvs], attached, members
+    return frozenset((m.ID, m.name, *m.peerURLs, *m.clientURLs, m.isLearner) for m in listed)
