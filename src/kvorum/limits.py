@@ -456,4 +456,9 @@ timeout (etcd ``rafthttp.ConnReadTimeout``)."""
 TICK_ADVANCE_LOOK_SECONDS: Final = 0.05
 """How often it looks (etcd ``adjustTicks``)."""
 PEER_BOOTSTRAPPED_SECONDS: Final = 1.0
-"""How long a member of a new cluster asks others whether it was a member before (etcd ``bootstrapTimeout``)."""
+"""How long a member of a new cluster asks others whether it was one before (etcd ``bootstrapTimeout``)."""
+COMMIT_NOTICE_SECONDS: Final = 0.002
+"""How long a follower that nobody is known to wait at may not hear that entries are committed: enough for
+the next append of a client that puts one value after another, far below a heartbeat."""
+COMMIT_NOTICE_AWAITED_SECONDS: Final = 0.5
+"""For how long after a forwarded proposal or read a follower is told at once."""

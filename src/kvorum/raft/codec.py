@@ -35,7 +35,8 @@ from kvorum.raft.types import (
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
 _TYPE_HEADS: Final = (b"\x08\x00\x10", b"\x08\x01\x10", b"\x08\x02\x10")
-_EMPTY_SNAPSHOT_FIELD: Final = b"\x4a\x0a\x12\x08\x0a\x02\x28\x00\x10\x00\x18\x00"
+_EMPTY_SNAPSHOT: Final = b"\x12\x08\x0a\x02\x28\x00\x10\x00\x18\x00"
+_EMPTY_SNAPSHOT_FIELD: Final = b"\x4a\x0a" + _EMPTY_SNAPSHOT
 """Field 9 of a message without a snapshot: it is not nullable, so an empty one is written."""
 
 
@@ -248,6 +249,14 @@ def _snapshot_of(message: raft_pb2.Snapshot) -> Snapshot:
     return Snapshot(message.data, _snapshot_metadata_of(message.metadata))
 
 
+def _snapshot_in(message: raft_pb2.Snapshot) -> Snapshot:
+    """The snapshot of a message, which nearly always is the empty one that etcd writes into each of them."""
+    if message.SerializeToString() == _EMPTY_SNAPSHOT:
+        return EMPTY_SNAPSHOT
+    snapshot = _snapshot_of(message)
+    return EMPTY_SNAPSHOT if snapshot == EMPTY_SNAPSHOT else snapshot
+
+
 # --- membership changes -------------------------------------------------------------------------------------
 
 
@@ -345,7 +354,6 @@ def decode_message(data: Bytes) -> Message:
         CodecError: the bytes are none.
     """
     message = _parse(raft_pb2.Message(), data, "a Raft message")
-    snapshot = _snapshot_of(message.snapshot)
     return Message(
         int(message.type),
         to=message.to,
@@ -355,7 +363,7 @@ def decode_message(data: Bytes) -> Message:
         index=message.index,
         entries=[_entry_of(entry) for entry in message.entries],
         commit=message.commit,
-        snapshot=EMPTY_SNAPSHOT if snapshot == EMPTY_SNAPSHOT else snapshot,
+        snapshot=_snapshot_in(message.snapshot),
         reject=message.reject,
         reject_hint=message.rejectHint,
         context=message.context,

@@ -123,7 +123,7 @@ class Member:
             begun.raft,
             begun.wal,
             writer,
-            transport=peers.transport,
+            transport=peers.notices,
             clock=loop.time,
             call_soon=loop.call_soon,
             fatal=self._fail,

@@ -9,14 +9,16 @@ from typing import Final, final
 from kvorum.peer.surroundings import OutgoingSnapshot
 from kvorum.raft.types import Message
 from kvorum.server.node import Node
+from kvorum.server.notices import CommitNotices
 from kvorum.server.transfer import SnapshotSink, SnapshotSource
 
 
 @final
 class Peering:
-    """The member behind its transport. ``node`` is set before the first connection is served."""
+    """The member behind its transport. ``node`` and ``notices`` are set before the first connection."""
 
     node: Node
+    notices: CommitNotices
 
     def __init__(self, source: SnapshotSource, sink: SnapshotSink) -> None:
         self.source: Final = source
@@ -25,6 +27,7 @@ class Peering:
     def receive(self, message: Message) -> None:
         """Take in a message."""
         node = self.node
+        self.notices.received(message)
         node.guard(lambda: node.receive(message))
 
     def is_removed(self, member_id: int) -> bool:

@@ -18,6 +18,7 @@ from kvorum.server.fast_forward import FastForward
 from kvorum.server.forward import ToLeader
 from kvorum.server.handover import Handover
 from kvorum.server.node import Node
+from kvorum.server.notices import CommitNotices
 from kvorum.server.peering import Peering
 from kvorum.server.renewals import LeaderLeases
 from kvorum.server.transfer import SnapshotSink, SnapshotSource
@@ -57,7 +58,7 @@ async def find_cluster(config: Config, log: Logger) -> Joined | None:
 
 @final
 class Peers:
-    """Made before the node, which sends through ``transport``; ``attach`` joins the two."""
+    """Made before the node, which sends through ``notices``; ``attach`` joins the two."""
 
     def __init__(self, config: Config, begun: Begun, open_aside: Callable[[str], Store], log: Logger) -> None:
         """``open_aside`` opens a database as the member's own was."""
@@ -75,6 +76,9 @@ class Peers:
             connect_seconds=limits.PEER_CONNECT_SECONDS + config.election_timeout_ms / 1000,
             clock=loop.time,
         )
+        self.notices: Final = CommitNotices(self.transport, loop)
+        """What the Ready loop sends through."""
+        self.peering.notices = self.notices
         self._raft: Final = begun.raft
         self._monitoring: asyncio.Task[None] | None = None
         self._monitor: VersionMonitor
