@@ -78,6 +78,11 @@ class NodeView:
         return "".join(parts)
 
     def _leaf_json(self, trim: str) -> str:
+        if self.value is not None and not self.expiration:  # by far the most
+            return (
+                f'{{"key":{json_string(self.key.removeprefix(trim))},"value":{json_string(self.value)},'
+                f'"modifiedIndex":{self.modified_index},"createdIndex":{self.created_index}}}'
+            )
         return "{" + ",".join(self._members_before(trim) + self._members_after()) + "}"
 
     def _opening(self, trim: str) -> str:
