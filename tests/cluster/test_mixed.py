@@ -84,9 +84,9 @@ def test_a_guest_that_was_away_gets_a_snapshot(form: Form, host: str) -> None:
     leads_well(cluster, member, seed=39)
 
 
-def test_all_kinds_begin_together(form: Form) -> None:
+def test_both_begin_together(form: Form) -> None:
     """They can only if all of them compute the same IDs."""
-    cluster = form([process.etcd(), programs(1)[0], process.etcd34()])
+    cluster = form([process.etcd(), programs(1)[0], process.etcd()])
     everything(cluster, seed=40)
     same_everywhere(cluster)
     for member in cluster.members:
