@@ -1,6 +1,7 @@
 """A member as the peers' room sees it, with a real listener: records what it is told, and wakes waiters."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Final, final
 
@@ -28,6 +29,26 @@ class Lines:
         """Keep a line."""
         self.lines.append(line.decode())
         self._told.set()
+
+
+@final
+class RawStream:
+    """A stream dialled by hand: the head of the answer, and the chunks that are read."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> None:
+        self.head: Final = head
+        self.writer: Final = writer
+        self._reader: Final = reader
+
+    async def chunk(self) -> bytes:
+        """The next chunk; empty for the last one. Raises IncompleteReadError if the stream breaks off."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            size = int(await self._reader.readuntil(b"\r\n"), 16)
+            return (await self._reader.readexactly(size + 2))[:-2]
+
+    def close(self) -> None:
+        """Drop it."""
+        self.writer.transport.abort()
 
 
 @final
@@ -61,6 +82,8 @@ class Station:
 
     def __init__(self, member_id: int, cluster_id: int = CLUSTER, url: str = "http://127.0.0.1:0") -> None:
         self.member_id: Final = member_id
+        self.cluster_id: Final = cluster_id
+        self._raw: Final[list[asyncio.StreamWriter]] = []
         self.told: Final = asyncio.Event()
         self.lines: Final = Lines(self.told)
         self.log: Final = Logger([self.lines], level=DEBUG, sample=False)
@@ -85,6 +108,8 @@ class Station:
 
     async def __aexit__(self, *_: object) -> None:
         await self.transport.stop()
+        for writer in self._raw:
+            writer.transport.abort()
         await self._listener.shutdown(1.0)
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -93,6 +118,21 @@ class Station:
             while not holds():
                 self.told.clear()
                 await self.told.wait()
+
+    async def dial(self, sender: int, *, kind: str = "message", buffer_bytes: int = 0) -> RawStream:
+        """Ask for a stream as member ``sender``; with ``buffer_bytes`` the socket takes little more."""
+        sock = socket.socket()
+        if buffer_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, (self.url.host, int(self.url.port)))
+        reader, writer = await asyncio.open_connection(sock=sock, limit=buffer_bytes or 2**16)
+        self._raw.append(writer)
+        lines = [f"GET /raft/stream/{kind}/{sender:x} HTTP/1.1", "Host: x", f"X-Raft-To: {self.member_id:x}"]
+        lines += [f"{name}: {value}" for name, value in Identity(sender, self.cluster_id).headers]
+        writer.write("\r\n".join((*lines, "", "")).encode())
+        async with asyncio.timeout(WAIT_SECONDS):
+            return RawStream(reader, writer, await reader.readuntil(b"\r\n\r\n"))
 
     def logged(self, text: str) -> list[str]:
         """The log's lines with ``text``."""

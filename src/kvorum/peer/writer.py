@@ -84,10 +84,17 @@ class OutgoingStream(asyncio.Protocol):
         return now - self._progress_at > limits.PEER_WRITE_SECONDS
 
     def close(self) -> None:
-        """Drop the connection; nobody is told."""
+        """End the stream as a response ends, if the peer still reads, else drop it; nobody is told."""
         self.owner = None
-        if self._transport is not None:
-            self._transport.abort()
+        transport = self._transport
+        if transport is None:
+            return
+        if not self.is_writable:
+            transport.abort()
+            return
+        transport.write(b"0\r\n\r\n")
+        transport.close()
+        self._loop.call_later(limits.PEER_WRITE_SECONDS, transport.abort)
 
     def _size(self) -> int:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
@@ -171,7 +178,7 @@ class StreamWriter:
         if stream is None:
             return
         if stream.is_stalled():
-            self._end("write", "i/o timeout")
+            self._end("heartbeat", "i/o timeout")
         elif stream.is_writable:
             self._write(stream, self._encoder.heartbeat)
 
