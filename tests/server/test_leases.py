@@ -1,7 +1,7 @@
 """Renewals that have to wait: for a leader, for a checkpoint to be taken back, for an expired lease's end."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import pytest
@@ -39,6 +39,9 @@ class Member:
 
     def propose(self, number: int, body: bytes, done: Done) -> None:
         self.log.append((number, body, done))
+
+    def propose_as_leader(self, batch: Sequence[tuple[int, bytes, Done]]) -> None:
+        self.log += batch
 
     async def forward(self, seconds: float) -> None:
         end = self.now + seconds

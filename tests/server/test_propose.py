@@ -55,6 +55,19 @@ def test_what_raft_would_not_take_goes_first_the_next_time() -> None:
     assert c.proposals.take()[0] == refused[0]
 
 
+def test_what_only_a_leader_may_propose_is_not_queued_and_withdrawn_if_it_does_not_lead() -> None:
+    c = Conversation()
+    entered = [
+        c.proposals.enter(requests.PUT, b"x", lambda r: c.answers.append(("a", r))),
+        c.proposals.enter(requests.PUT, b"x", lambda r: c.answers.append(("b", r))),
+    ]
+    assert c.proposals.take() == []
+    c.proposals.withdraw(entered[:1])
+    c.proposals.applied(requests.decode(entered[1])[0], Result(1, b""))
+    assert c.errors == [("a", errors.ERR_NOT_LEADER), ("b", None)]
+    assert c.proposals.pending == 0
+
+
 def test_each_call_gets_its_whole_time_and_no_more_than_a_tick_beyond() -> None:
     c = Conversation()
     c.propose("old")

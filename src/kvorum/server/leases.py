@@ -42,6 +42,9 @@ class Surroundings(Protocol):
     def propose(self, number: int, body: bytes, done: Done) -> None:
         """Put a request into the log. Raises EtcdError."""
 
+    def propose_as_leader(self, batch: Sequence[tuple[int, bytes, Done]]) -> None:
+        """Put requests into the log if this member leads, and never into another leader's."""
+
 
 @final
 class Leases:
@@ -77,25 +80,24 @@ class Leases:
     # --- what time demands --------------------------------------------------------------------------------
 
     def tend(self, now: float) -> None:
-        """Propose what is due: revocations, and checkpoints of long leases. For every tick."""
-        try:
-            for lease_id in self.lessor.expired(now):
-                request = LeaseRevokeRequest(ID=lease_id)
-                self._member.propose(requests.LEASE_REVOKE, request.SerializeToString(), self._revoked)
-            due = self.lessor.due_checkpoints(now)
-            if due:
-                self._propose_checkpoints(due, _ignore)
-        except errors.EtcdError as busy:  # too much is under way; the lessor hands them out again
-            busy.forget()
+        """Propose what is due: revocations, and checkpoints of long leases. For every tick.
+
+        A leader that has been deposed and does not know yet (its process was stopped) would propose by an old
+        clock, and as a follower pass that on to the new leader, for whom the lease lives (etcd issue 15247).
+        """
+        batch: list[tuple[int, bytes, Done]] = [
+            (requests.LEASE_REVOKE, LeaseRevokeRequest(ID=lease_id).SerializeToString(), self._revoked)
+            for lease_id in self.lessor.expired(now)
+        ]
+        due = self.lessor.due_checkpoints(now)
+        if due:
+            batch.append((requests.LEASE_CHECKPOINT, _checkpoints(due), _ignore))
+        if batch:
+            self._member.propose_as_leader(batch)
 
     def _revoked(self, result: Result) -> None:
         if result.error is None:
             self.expired_total += 1
-
-    def _propose_checkpoints(self, due: list[tuple[int, int]], done: Done) -> None:
-        checkpoints = [LeaseCheckpoint(ID=lease_id, remaining_TTL=left) for lease_id, left in due]
-        entry = LeaseCheckpointRequest(checkpoints=checkpoints)
-        self._member.propose(requests.LEASE_CHECKPOINT, entry.SerializeToString(), done)
 
     # --- renewing -----------------------------------------------------------------------------------------
 
@@ -177,7 +179,9 @@ class Leases:
 
     async def _take_checkpoint_back(self, lease_id: int) -> None:
         applied: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._propose_checkpoints([(lease_id, 0)], partial(_settle, applied))
+        self._member.propose(
+            requests.LEASE_CHECKPOINT, _checkpoints([(lease_id, 0)]), partial(_settle, applied)
+        )
         error = (await applied).error
         if error is not None:
             raise error
@@ -236,6 +240,12 @@ class Leases:
             raise errors.ERR_TIMEOUT if leader else errors.ERR_NO_LEADER
         seconds = limits.LEASE_PRIMARY_RETRY_SECONDS if leader else limits.LEASE_LEADER_RETRY_SECONDS
         await pause(self._timers, min(seconds, left))
+
+
+def _checkpoints(due: Sequence[tuple[int, int]]) -> bytes:
+    """The request that keeps what is left of leases (id, remaining seconds)."""
+    checkpoints = [LeaseCheckpoint(ID=lease_id, remaining_TTL=left) for lease_id, left in due]
+    return LeaseCheckpointRequest(checkpoints=checkpoints).SerializeToString()
 
 
 def _ignore(_result: Result) -> None:

@@ -27,6 +27,7 @@ from kvorum.mvcc.hash import HashKvResult as HashKvResult
 from kvorum.mvcc.store import ReadView, Store
 from kvorum.proto.rpc_pb2 import AlarmRequest, AlarmType
 from kvorum.raft.codec import encode_conf_state
+from kvorum.raft.core import ProposalDropped
 from kvorum.raft.rawnode import RawNode
 from kvorum.raft.types import (
     ENTRY_NORMAL,
@@ -226,6 +227,20 @@ class Node:
         if self._stopped:
             raise ERR_STOPPED
         self.proposals.propose(number, body, done, self._raft.commit - self.applied_index, parsed)
+
+    def propose_as_leader(self, batch: Sequence[tuple[int, bytes, Done]]) -> None:
+        """Put requests into this member's own log if it leads, at once: they must not reach another leader,
+        who may know better by then. If it does not lead they are answered with ERR_NOT_LEADER.
+        """
+        data = [self.proposals.enter(*request) for request in batch]
+        try:
+            if not self._raft.is_leader:
+                raise ProposalDropped("another member leads")
+            self._raft.propose(data)
+        except ProposalDropped:
+            self.proposals.withdraw(data)
+        else:
+            self._loop.kick()
 
     def guard(self, work: Callable[[], None]) -> None:
         """Do a part of the member's work; whatever it raises ends the member."""

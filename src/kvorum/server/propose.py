@@ -7,7 +7,7 @@ Proposals of one loop turn reach Raft as one batch. Source: etcd ``server/etcdse
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from kvorum import errors, limits
@@ -94,6 +94,18 @@ class Proposals:
         self._queued_bytes += len(data)
         if len(self._queue) == 1:
             self._kick()
+
+    def enter(self, number: int, body: bytes, done: Done) -> bytes:
+        """Wait for a request that the caller itself gives to Raft; returns the entry's data."""
+        request_id = self._ids.next_varint()
+        self._proposed += 1
+        self._pending[request_id] = (self._proposed, done, None)
+        return requests.encode(number, body, request_id)
+
+    def withdraw(self, batch: Sequence[bytes]) -> None:
+        """Answer "not leader" to what was entered and Raft did not take."""
+        for data in batch:
+            self._fail(requests.decode(data)[0], errors.ERR_NOT_LEADER)
 
     def take(self) -> list[bytes]:
         """The entries queued since the last call, for one batch into Raft."""
