@@ -86,6 +86,7 @@ class ClientConnection(asyncio.Protocol):
         """Parse, and give the sink what of a body has come, in one piece."""
         self.received_at = self._loop.time()
         self.answered = True
+        self._wake()
         if self._ended is None:
             self.fail(PeerConnectionError("unsolicited response from peer"))
             return
@@ -179,12 +180,12 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write(data)
 
     async def drain(self, stall_seconds: float) -> None:
-        """Wait while the peer does not read.
+        """Wait while the peer does not read, and has not answered before it was asked to the end.
 
         Raises:
             PeerConnectionError: it took not one byte for ``stall_seconds``, or the connection is lost.
         """
-        while self._write_paused and self.failure is None:
+        while self._write_paused and self.failure is None and not self.answered:
             before = self.unsent
             self._writable = self._loop.create_future()
             try:
@@ -192,7 +193,7 @@ class ClientConnection(asyncio.Protocol):
             except TimeoutError:
                 if self.unsent >= before:
                     raise PeerConnectionError("write: i/o timeout") from None
-        if self.failure is not None:
+        if self.failure is not None and not self.answered:
             raise PeerConnectionError(str(self.failure))
 
     @property
