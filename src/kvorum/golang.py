@@ -190,3 +190,18 @@ def json_text(value: Any) -> str:
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
     return text
+
+
+_BYTE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+
+
+def human_bytes(size: int) -> str:
+    """Return a size as go-humanize's ``Bytes`` does, in powers of 1000: ``20 kB``, ``1.5 MB``."""
+    if size < 10:
+        return f"{size} B"
+    exponent = 0
+    while size >= 1000 ** (exponent + 1) and exponent < len(_BYTE_UNITS) - 1:
+        exponent += 1
+    value = int(size / 1000**exponent * 10 + 0.5) / 10
+    unit = _BYTE_UNITS[exponent]
+    return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"

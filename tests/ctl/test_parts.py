@@ -10,14 +10,13 @@ from kvorum.ctl.endpoints import member_list
 from kvorum.ctl.errors import CallError, CtlError
 from kvorum.ctl.gojson import dumps, to_plain
 from kvorum.ctl.keys import prefix_end
-from kvorum.ctl.printers import format_bytes
 from kvorum.ctl.reach import address_of
 from kvorum.ctl.session import Session, StandardStreams
 from kvorum.ctl.settings import Settings
 from kvorum.ctl.table import render
 from kvorum.ctl.txn import parse_compare, parse_operation, split_words
 from kvorum.duration import MILLISECOND, Duration
-from kvorum.golang import GoSyntaxError, quote, unquote
+from kvorum.golang import GoSyntaxError, human_bytes, quote, unquote
 from kvorum.proto import kv_pb2 as mvccpb
 from kvorum.proto import rpc_pb2 as pb
 from tests.ctl.conftest import Run
@@ -105,7 +104,7 @@ def test_operations() -> None:
     ],
 )
 def test_sizes(size: int, text: str) -> None:
-    assert format_bytes(size) == text
+    assert human_bytes(size) == text
 
 
 def test_a_table_breaks_long_texts() -> None:

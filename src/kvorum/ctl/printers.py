@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from kvorum.ctl import table
 from kvorum.ctl.errors import EXIT_BAD_FEATURE, CtlError
 from kvorum.ctl.gojson import dumps, to_plain
-from kvorum.golang import quote
+from kvorum.golang import human_bytes, quote
 from kvorum.proto import kv_pb2 as mvccpb
 from kvorum.proto import rpc_pb2 as pb
 
@@ -393,7 +393,7 @@ def _status_rows(statuses: Statuses) -> list[list[str]]:
             endpoint,
             f"{status.header.member_id:x}",
             status.version,
-            format_bytes(status.dbSize),
+            human_bytes(status.dbSize),
             _true(status.leader == status.header.member_id),
             _true(status.isLearner),
             str(status.raftTerm),
@@ -407,15 +407,3 @@ def _status_rows(statuses: Statuses) -> list[list[str]]:
 
 def _hash_rows(hashes: Hashes) -> list[list[str]]:
     return [[endpoint, str(answer.hash)] for endpoint, answer in hashes]
-
-
-def format_bytes(size: int) -> str:
-    """Return a size as etcdctl prints it, in powers of 1000: ``20 kB``, ``1.5 MB``."""
-    if size < 10:
-        return f"{size} B"
-    units = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-    exponent = 0
-    while size >= 1000 ** (exponent + 1) and exponent < len(units) - 1:
-        exponent += 1
-    value = int(size / 1000**exponent * 10 + 0.5) / 10
-    return f"{value:.1f} {units[exponent]}" if value < 10 else f"{value:.0f} {units[exponent]}"

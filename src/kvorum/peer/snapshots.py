@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Final, final
 
 from kvorum import limits
+from kvorum.golang import human_bytes as human_bytes
 from kvorum.peer.client import ClientResponse
 from kvorum.peer.codec import frame
 from kvorum.peer.link import Link, MemberRemovedError
@@ -123,18 +124,3 @@ def with_snapshot(message: Message, snapshot: Snapshot) -> Message:
         reject_hint=message.reject_hint,
         context=message.context,
     )
-
-
-def human_bytes(size: int) -> str:
-    """Return a size as etcd's log has it beside the number: ``20 kB``, ``1.5 MB`` (go-humanize)."""
-    if size < 10:
-        return f"{size} B"
-    value, unit = float(size), 0
-    while value >= 1000 and unit < len(_UNITS) - 1:
-        value /= 1000
-        unit += 1
-    rounded = int(value * 10 + 0.5) / 10
-    return f"{rounded:.1f} {_UNITS[unit]}" if rounded < 10 else f"{rounded:.0f} {_UNITS[unit]}"
-
-
-_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
