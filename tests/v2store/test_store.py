@@ -203,3 +203,58 @@ TestStoreAgainstModel.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+def test_counters_count_as_etcds_do() -> None:
+    """Also where etcd takes a refusal for a success, or counts one twice."""
+    store = Store(MemoryTables(), Clock())
+    store.set("/1/k", value="x")
+    store.create("/1/dir", True)
+    store.get("/1", True)
+    refused: list[Callable[[], Event]] = [
+        lambda: store.get("/1/none"),
+        lambda: store.get("/1/none", True),
+        lambda: store.set("/1/dir"),
+        lambda: store.set("/1"),
+        lambda: store.create("/1/k"),
+        lambda: store.create("/1/k/below"),
+        lambda: store.update("/1"),
+        lambda: store.update("/1/none"),
+        lambda: store.update("/1/dir", "x"),
+        lambda: store.compare_and_swap("/1", "x"),
+        lambda: store.compare_and_swap("/1/dir", "x"),
+        lambda: store.compare_and_swap("/1/k", "y"),
+        lambda: store.delete("/1"),
+        lambda: store.delete("/1/dir"),
+        lambda: store.compare_and_delete("/1", "x"),
+        lambda: store.compare_and_delete("/1/k", "y"),
+        lambda: store.compare_and_delete("/1/none", "y"),
+    ]
+    for call in refused:
+        assert outcome_of(call)[1] is not None
+    counted = {name: count for name, count in json.loads(store.stats_json()).items() if count}
+    assert counted == {
+        "getsSuccess": 1,
+        "getsFail": 2,
+        "setsSuccess": 1,
+        "setsFail": 3,  # one is of the create below a value
+        "deleteSuccess": 1,
+        "deleteFail": 1,
+        "updateSuccess": 2,
+        "updateFail": 1,
+        "createSuccess": 1,
+        "createFail": 2,
+        "compareAndSwapSuccess": 1,
+        "compareAndSwapFail": 2,
+        "compareAndDeleteSuccess": 2,
+        "compareAndDeleteFail": 1,
+    }
+    assert store.stats.reads() == {("get",): 1, ("getRecursive",): 2}
+    assert store.stats.writes() == {
+        ("set",): 4,
+        ("delete",): 2,
+        ("update",): 3,
+        ("create",): 3,
+        ("compareAndSwap",): 3,
+        ("compareAndDelete",): 3,
+    }

@@ -12,6 +12,7 @@ from kvorum.proto.rpc_pb2 import AlarmType
 from kvorum.rpc.observer import RpcObserver
 from kvorum.server.bootstrap import Begun
 from kvorum.server.node import Node
+from kvorum.v2store.stats import EXPIRE_COUNT
 
 
 @final
@@ -70,6 +71,7 @@ def bind_metrics(
     bind("etcd_debugging_mvcc_db_compaction_keys_total", lambda: store.compacted_revisions)
     _bind_watches(metrics, node)
     _bind_leases(metrics, node)
+    _bind_v2(metrics, node)
     bind("etcd_server_has_leader", lambda: int(node.leader != 0))
     bind("etcd_server_is_leader", lambda: int(node.is_leader))
     bind("etcd_server_is_learner", lambda: int(node.is_learner))
@@ -109,6 +111,16 @@ def _bind_leases(metrics: Metrics, node: Node) -> None:
     metrics.bind("etcd_debugging_lease_revoked_total", lambda: lessor.revoked)
     metrics.bind("etcd_debugging_lease_renewed_total", lambda: lessor.renewed)
     metrics.bind("etcd_debugging_server_lease_expired_total", lambda: node.leases.expired_total)
+
+
+def _bind_v2(metrics: Metrics, node: Node) -> None:
+    """What was done to the v2 store; counts of writes go on over restarts, since they are of the log."""
+    store = node.v2.store
+    metrics.bind("etcd_debugging_store_expires_total", lambda: store.stats.counts[EXPIRE_COUNT])
+    metrics.bind("etcd_debugging_store_reads_total", store.stats.reads)
+    metrics.bind("etcd_debugging_store_watch_requests_total", lambda: store.hub.requests_total)
+    metrics.bind("etcd_debugging_store_watchers", lambda: store.hub.count)
+    metrics.bind("etcd_debugging_store_writes_total", store.stats.writes)
 
 
 def _figures(counts: Mapping[Any, int]) -> Mapping[Labels, Figure]:

@@ -11,16 +11,16 @@ from kvorum.v2store.ttl import TtlQueue
 
 @final
 class Loaded:
-    """What the tables hold. Namespaces that are not there are made; ``now`` is where the ttl of past events
-    begins.
+    """What the tables hold; the counts of writes go into ``stats``.
+
+    Namespaces that are not there are made; ``now`` is where the ttl of past events begins.
     """
 
-    __slots__ = ("_records", "history", "index", "next_id", "root", "stats", "ttl")
+    __slots__ = ("_records", "history", "index", "next_id", "root", "ttl")
 
-    def __init__(self, records: Records, namespaces: frozenset[str], now: int) -> None:
+    def __init__(self, records: Records, stats: Stats, namespaces: frozenset[str], now: int) -> None:
         self._records: Final = records
-        self.stats: Final = Stats()
-        self.index: Final = records.load_state(self.stats)
+        self.index: Final = records.load_state(stats)
         self.root: Final = Node(0, "/", 0, is_dir=True)
         self.ttl: Final = TtlQueue()
         self.history: Final = EventHistory()

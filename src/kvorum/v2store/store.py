@@ -66,7 +66,7 @@ class Store:
         self._records = Records(tables)
         self._read_only: Final = frozenset(("/", *namespaces))
         self.hub: Final = WatcherHub()
-        self.stats = Stats()
+        self.stats: Final = Stats()
         self.index = 0
         self._next_id = 1
         self._root = Node(0, "/", 0, is_dir=True)
@@ -82,6 +82,8 @@ class Store:
             V2Error: KEY_NOT_FOUND, NOT_DIR.
         """
         counts = self.stats.counts
+        if recursive:
+            self.stats.recursive_reads += 1
         try:
             node = self._find(clean(path))
         except V2Error:
@@ -407,10 +409,7 @@ class Store:
 
     def _load(self) -> EventHistory:
         """Take over what the tables hold; returns the history."""
-        reads = self.stats.counts[: counters.SET_SUCCESS]
-        loaded = Loaded(self._records, self._read_only, self._now())
-        self.stats = loaded.stats
-        self.stats.counts[: counters.SET_SUCCESS] = reads
+        loaded = Loaded(self._records, self.stats, self._read_only, self._now())
         self.index = loaded.index
         self._root = loaded.root
         self._ttl = loaded.ttl

@@ -20,7 +20,7 @@ from kvorum import limits
 from kvorum.v2store import event as events
 from kvorum.v2store.event import Event, NodeView
 from kvorum.v2store.node import Node, seconds_until
-from kvorum.v2store.stats import Stats
+from kvorum.v2store.stats import NOTHING_DONE, Stats
 
 STATE_TABLE: Final = b"v2"
 NODE_TABLE: Final = b"v2_node"
@@ -90,8 +90,7 @@ class Records:
 
     def load_state(self, stats: Stats) -> int:
         """Fill in the counts; returns the index, 0 if nothing is stored."""
-        record = self._state.get(STATE_KEY)
-        return 0 if record is None else stats.unpack(record)
+        return stats.unpack(self._state.get(STATE_KEY) or NOTHING_DONE)
 
     def put_node(self, node: Node) -> None:
         """Store a node."""
