@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SHELL  := /bin/bash
 
-.PHONY: run test check install dev bench proto lock peers differential clean help
+.PHONY: run test check install dev bench sim soak proto lock peers differential clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 14
@@ -39,6 +39,12 @@ bench: $(VENV)/.run $(VENV)/.dev ## Kvorum and etcd side by side (needs h2load)
 
 differential: $(VENV)/.run $(VENV)/.dev ## thousands of random programs, the same to etcd and to Kvorum
 	$(BIN)/python -m tests.differential
+
+sim: $(VENV)/.run $(VENV)/.dev ## whole clusters on one thread, a thousand seeds with faults
+	$(BIN)/python -m kvorum.sim --seeds 0..999 --processes 2
+
+soak: $(VENV)/.run $(VENV)/.dev ## three members killed and paused at random under load, ten minutes
+	$(BIN)/python -m tests.soak --minutes 10
 
 proto: $(VENV)/.run $(VENV)/.dev ## regenerate src/kvorum/proto/*_pb2.py
 	$(BIN)/python scripts/protoc.py

@@ -80,8 +80,7 @@ NOT_THERE_YET: Final[Mapping[str, str]] = {
 }
 """Flag, and what is said when it has a value other than its default."""
 
-_NO_PEERS: Final = "a single member has no connections to others"
-_NO_CHANGES: Final = "the cluster's members cannot be changed yet"
+_PEER_TIMEOUTS: Final = "connections between members have the five seconds that etcd had before it was a flag"
 _NO_DISCOVERY: Final = "means nothing without discovery"
 _NO_PROXY: Final = "means nothing without --proxy"
 _NO_TRACING: Final = "means nothing without tracing"
@@ -89,17 +88,13 @@ _NO_TRACING: Final = "means nothing without tracing"
 HARMLESS: Final[Mapping[str, str]] = {
     "experimental-enable-lease-checkpoint": "the remaining TTLs of leases are always replicated",
     "experimental-enable-lease-checkpoint-persist": "replicated TTLs are always kept, too",
-    "initial-election-tick-advance": "a single member is its own majority and is elected at once",
-    "listen-peer-urls": _NO_PEERS,
     "socket-reuse-address": "listeners always have SO_REUSEADDR, as Go's do",
-    "strict-reconfig-check": _NO_CHANGES,
-    "max-learners": _NO_CHANGES,
     "auto-compaction-mode": "means nothing without --auto-compaction-retention",
     "compaction-batch-limit": "compaction works for a few milliseconds at a stretch, however many revisions",
     "backend-bbolt-freelist-type": "the database is LMDB, which keeps its free list as a tree",
     "enable-grpc-gateway": "the JSON gateway is not there yet, so there is none to switch off",
-    "raft-read-timeout": _NO_PEERS,
-    "raft-write-timeout": _NO_PEERS,
+    "raft-read-timeout": _PEER_TIMEOUTS,
+    "raft-write-timeout": _PEER_TIMEOUTS,
     "discovery-dial-timeout": _NO_DISCOVERY,
     "discovery-request-timeout": _NO_DISCOVERY,
     "discovery-keepalive-time": _NO_DISCOVERY,
@@ -112,11 +107,11 @@ HARMLESS: Final[Mapping[str, str]] = {
     "distributed-tracing-service-name": _NO_TRACING,
     "distributed-tracing-instance-id": _NO_TRACING,
     "distributed-tracing-sampling-rate": _NO_TRACING,
-    "compact-hash-check-time": _NO_PEERS,
-    "downgrade-check-time": _NO_PEERS,
+    "compact-hash-check-time": "means nothing without --experimental-compact-hash-check-enabled",
+    "downgrade-check-time": "a cluster cannot be downgraded yet, so there is nothing to look for",
     "experimental-txn-mode-write-with-shared-buffer": "concerns a buffer that only etcd has",
     "experimental-stop-grpc-service-on-defrag": "there is no defragmentation yet",
-    "experimental-wait-cluster-ready-timeout": "a single member serves when it is ready",
+    "experimental-wait-cluster-ready-timeout": "a member serves clients once it is part of its cluster, however long that takes",
     "proxy-failure-wait": _NO_PROXY,
     "proxy-refresh-interval": _NO_PROXY,
     "proxy-dial-timeout": _NO_PROXY,

@@ -31,7 +31,7 @@ class FastForward:
         ticks = self._config.election_ticks
         if len(self._node.cluster.members) == 1:
             return  # it leads already
-        if not self._config.value("initial-election-tick-advance"):
+        if not self._config.initial_election_tick_advance:
             self._log.info("skipping initial election tick advance", {"election-ticks": ticks})
             return
         self._log.info("starting initial election tick advance", {"election-ticks": ticks})
