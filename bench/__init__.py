@@ -1,4 +1,4 @@
-"""Kvorum and etcd 3.5.1 side by side: ``make bench``, or ``python -m bench [--quick] [--only put-1024,…]``.
+"""Kvorum and etcd 3.5.1 side by side: ``make bench``, or ``python -m bench [--quick] [--only cluster,…]``.
 
 Both servers run in turn on this machine, on the same file system, with their default flags (so with every
 durability they promise), under the same load. Rounds alternate, and so does which server goes first; the
@@ -18,11 +18,12 @@ brought exactly the bytes that one answer has, times the number of requests. h2l
 a refused gRPC call is 200 to it. Of watches every event is counted, and one message in 61 is taken apart; the
 same of keepalives; leases must not expire early, and must take their keys with them.
 
-Three parts: rows on a small fresh store (``small``); rows of watches and leases on another (``standing``),
-loaded by ``streams``, of which the table says how much of a core it took; and rows on a store of a million
-keys of 256 bytes (``large``), which is loaded once for each server, in an order that jumps about as real
-writes do, and then started anew every round. With ``--quick`` there are fewer watchers and leases than the
-rows' titles say.
+Four parts: rows on a small fresh store (``small``); rows of watches and leases on another (``standing``),
+loaded by ``streams``, of which the table says how much of a core it took; rows of three members
+(``cluster``), through the leader and through a follower, and how long it takes until writes go on when the
+leader is killed; and rows on a store of a million keys of 256 bytes (``large``), which is loaded once for
+each server, in an order that jumps about as real writes do, and then started anew every round. With
+``--quick`` there are fewer watchers and leases than the rows' titles say.
 
 Results go to ``bench/out/`` as JSON and as Markdown ready for ``bench/RESULTS.md``. It is a benchmark, not a
 test: nothing fails when a figure is low.

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench import h2load, report
 from bench.model import FULL, QUICK, Row
-from bench.rows import ROWS
+from bench.rows import PARTS, ROWS
 from bench.run import SERVERS, run
 
 OUT: Final = Path(__file__).parent / "out"
@@ -30,20 +30,26 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="fewer requests, 100,000 keys, one round")
     parser.add_argument(
-        "--only", type=_names, default=[], help="rows: " + ", ".join(row.name for row in ROWS)
+        "--only",
+        type=_names,
+        default=[],
+        help=f"parts: {', '.join(PARTS)}; or rows: {', '.join(row.name for row in ROWS)}",
     )
     parser.add_argument("--rounds", type=int, help=f"how often each row is measured (default {ROUNDS})")
     parser.add_argument("--keys", type=int, help="keys in the large store (default 1,000,000)")
     parser.add_argument("--servers", type=_names, default=list(SERVERS), help="etcd,kvorum, or one of them")
     arguments = parser.parse_args()
-    unknown = {*arguments.only} - {row.name for row in ROWS} | {*arguments.servers} - set(SERVERS)
+    known = {row.name for row in ROWS} | set(PARTS)
+    unknown = {*arguments.only} - known | {*arguments.servers} - set(SERVERS)
     if unknown:
         parser.error(f"no such row or server: {', '.join(sorted(unknown))}")
     return arguments
 
 
 def _chosen(names: Sequence[str]) -> list[Row]:
-    return [row for row in ROWS if not names or row.name in names]
+    """Return the rows named, by themselves or by their parts."""
+    wanted = {row.name for name in names for row in PARTS.get(name, ())} | {*names}
+    return [row for row in ROWS if not names or row.name in wanted]
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.client import Client
+from tests.support.cluster import Cluster
 from tests.support.process import Member
 
 RATE: Final = "rate"
@@ -23,7 +24,8 @@ class Sizes:
 
     ``paced_puts`` and ``watched_puts``: puts that ``watchers`` see, at a fixed rate and as fast as they are
     delivered. ``idle``: watchers that see nothing. ``leases`` are renewed ``keepalives`` times in all;
-    ``expiring`` leases end together.
+    ``expiring`` leases end together. ``cluster_many`` and ``cluster_single``: requests to three members;
+    ``failovers``: leaders killed.
     """
 
     many: int
@@ -38,6 +40,9 @@ class Sizes:
     leases: int
     keepalives: int
     expiring: int
+    cluster_many: int
+    cluster_single: int
+    failovers: int
 
 
 FULL: Final = Sizes(
@@ -53,6 +58,9 @@ FULL: Final = Sizes(
     leases=1_000,
     keepalives=150_000,
     expiring=10_000,
+    cluster_many=30_000,
+    cluster_single=1_000,
+    failovers=5,
 )
 QUICK: Final = Sizes(
     many=20_000,
@@ -67,6 +75,9 @@ QUICK: Final = Sizes(
     leases=1_000,
     keepalives=20_000,
     expiring=1_000,
+    cluster_many=5_000,
+    cluster_single=200,
+    failovers=2,
 )
 
 
@@ -89,7 +100,8 @@ class Sample:
 class Bench:
     """A running member, a client of it, and where to put h2load's files.
 
-    ``kept``: figures of other rows that a row found on its way, by row name.
+    ``kept``: figures of other rows that a row found on its way, by row name. ``cluster``: where there is one,
+    all of its members; ``member`` is one of them.
     """
 
     member: Member
@@ -97,6 +109,7 @@ class Bench:
     sizes: Sizes
     scratch: Path
     kept: dict[str, Sample] = field(default_factory=dict)
+    cluster: Cluster | None = None
 
     @property
     def address(self) -> tuple[str, int]:

@@ -10,6 +10,7 @@ from typing import Final
 from tests.support.process import Member
 
 from bench import checked, generator, leases, messages, watches
+from bench.cluster import CLUSTER
 from bench.h2load import Load, LoadError
 from bench.model import COST, RATE, SPEED, Bench, Row, Sample
 
@@ -191,4 +192,7 @@ STANDING: Final = (
 )
 """Rows of standing streams on a fresh store of their own, every round; memory first, while it is fresh."""
 
-ROWS: Final = (*SMALL, *STANDING, *LOADING, *LARGE)
+PARTS: Final = {"small": SMALL, "standing": STANDING, "cluster": CLUSTER, "large": (*LOADING, *LARGE)}
+"""By the names under which ``--only`` takes them."""
+
+ROWS: Final = tuple(row for part in PARTS.values() for row in part)

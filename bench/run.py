@@ -8,8 +8,10 @@ from typing import Final, TypeAlias
 
 from tests.support import process
 from tests.support.client import Client
+from tests.support.cluster import forming
 from tests.support.process import Member, Program
 
+from bench.cluster import CLUSTER
 from bench.model import Bench, Row, Sample, Sizes
 from bench.rows import LARGE, LOADING, SMALL, STANDING
 
@@ -35,6 +37,9 @@ def run(
         standing = [row for row in STANDING if row in rows]
         if standing:
             _run_standing(standing, servers, rounds, sizes, work, samples, say)
+        cluster = [row for row in CLUSTER if row in rows]
+        if cluster:
+            _run_cluster(cluster, servers, rounds, sizes, work, samples, say)
         if any(row in rows for row in (*LOADING, *LARGE)):
             _run_large(rows, servers, rounds, sizes, work, samples, say)
     finally:
@@ -97,6 +102,28 @@ def _run_standing(
         data = work / f"{server}-standing"
         with _bench(Member(SERVERS[server](), data), sizes, work) as bench:
             _measure(rows, bench, server, samples, say)
+        shutil.rmtree(data)
+
+
+def _run_cluster(
+    rows: Sequence[Row],
+    servers: Sequence[str],
+    rounds: int,
+    sizes: Sizes,
+    work: Path,
+    samples: Samples,
+    say: Say,
+) -> None:
+    for number, server in turns(servers, rounds):
+        say(f"three members, round {number + 1}: {server}")
+        data = work / f"{server}-cluster"
+        data.mkdir()
+        with forming(data, [SERVERS[server]()] * 3) as cluster:
+            leader = cluster.wait_leader()
+            with Client(leader.endpoint, _CALL_SECONDS) as client:
+                bench = Bench(leader, client, sizes, work, cluster=cluster)
+                CLUSTER[0].measure(bench)  # warms up, and the gets need the key
+                _measure(rows, bench, server, samples, say)
         shutil.rmtree(data)
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from bench.__main__ import _chosen
 from bench.model import QUICK
-from bench.rows import ROWS
+from bench.rows import PARTS, ROWS
 from bench.run import run, turns
 
 ROOT: Final = Path(__file__).parents[2]
@@ -55,3 +56,19 @@ def test_without_h2load_it_says_how_to_get_it(tmp_path: Path) -> None:
     done = _bench("--quick", PATH=str(tmp_path))
     assert done.returncode == 1
     assert "make peers" in done.stderr
+
+
+def test_a_part_is_chosen_by_its_name(tmp_path: Path) -> None:
+    chosen = [row.name for row in _chosen(["cluster", "put-1"])]
+    assert chosen == ["put-1", *(row.name for row in PARTS["cluster"])]
+    assert len(_chosen([])) == len(ROWS)
+
+
+def test_three_members_are_loaded_and_lose_their_leader(tmp_path: Path) -> None:
+    wanted = ("cluster-put-1024-leader", "cluster-get-1-follower", "cluster-failover")
+    rows = [row for row in ROWS if row.name in wanted]
+    sizes = replace(QUICK, cluster_many=2000, cluster_single=20, failovers=1)
+    samples = run(rows, ["etcd"], 1, sizes, tmp_path / "work", lambda _: None)
+    values = {name: [sample.value for sample in servers["etcd"]] for name, servers in samples.items()}
+    assert {name: len(each) for name, each in values.items()} == dict.fromkeys(wanted, 1)
+    assert 50 < values["cluster-failover"][0] < 60_000
