@@ -167,8 +167,8 @@ def test_an_upload_that_is_cut_off(run: Run) -> None:
         (frame(Message(MSG_VOTE, to=B, from_=A)), 400, b"wrong raft message type\n"),
         (
             frame(Message(MSG_SNAP, to=A, from_=A)),
-            403,
-            b'{"message":"cannot process message to mismatch member"}',
+            500,
+            b"failed to process raft message (cannot process message to mismatch member)\n",
         ),
     ],
 )

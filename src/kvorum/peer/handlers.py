@@ -6,7 +6,6 @@ on.
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, Protocol, final
@@ -108,19 +107,13 @@ class PeerHandlers:
             self._figures.received_failures[request.peer] += 1
             return self._error(400, "error unmarshalling raft message")
         self._figures.received_bytes[hex_id(message.from_)] += len(request.body)
-        forbidden = self._forbidden(message)
-        if forbidden is not None:
-            return forbidden
+        if refusal(message, self._identity, self._surroundings, self._log) is not None:
+            # What etcd answers. It means to send 403, which would tell the sender that it was removed, but
+            # loses that on the way (``writerToResponse`` matches nothing): removed members learn it from 410.
+            return self._error(500, "error processing raft message")
         if message.type not in LOCAL_TYPES:
             self._surroundings.receive(message)
         return HttpResponse(204, b"", self._cluster_header)
-
-    def _forbidden(self, message: Message) -> HttpResponse | None:
-        text = refusal(message, self._identity, self._surroundings, self._log)
-        if text is None:
-            return None
-        body = json.dumps({"message": text}, separators=(",", ":")).encode()
-        return HttpResponse(403, body, (("Content-Type", "application/json"), *self._cluster_header))
 
     # --- streams --------------------------------------------------------------------------------------------
 
@@ -214,9 +207,10 @@ class PeerHandlers:
             return self._snapshot_failed(
                 "unexpected Raft message type", message.from_, kind, 400, "wrong raft message type"
             )
-        forbidden = self._forbidden(message)
-        if forbidden is not None:
-            return forbidden
+        refused = refusal(message, self._identity, self._surroundings, self._log)
+        if refused is not None:
+            text = f"failed to process raft message ({refused})"
+            return self._snapshot_failed("failed to process Raft message", message.from_, refused, 500, text)
         fields: dict[str, object] = {
             "local-member-id": self._local,
             "remote-snapshot-sender-id": sender,

@@ -19,8 +19,6 @@ from kvorum.raft.types import Message
 
 RAFT_PATH: Final = "/raft"
 SOURCE: Final = "pipeline"
-MISMATCH_MEMBER: Final = "mismatch member"
-"""In etcd 3.6's refusal of a message for another member; its 403 says nothing about our membership."""
 
 
 @final
@@ -86,7 +84,7 @@ def check_post(link: Link, response: ClientResponse, url: str) -> None:
     if status == 204:
         return
     text = response.body.decode("utf-8", "replace").removesuffix("\n")
-    if status == 403 and MISMATCH_MEMBER not in text:
+    if status == 403:
         raise MemberRemovedError
     if status != 412:
         raise PeerConnectionError(f'unexpected http status {status} while posting to "{url}"')
