@@ -58,7 +58,10 @@ ROOMS: Final = {
     "metrics": _room("numbers"),
     "client": _room("speaks the wire"),
     "ctl": _room("a client", "client"),
-    "utl": _room("works on a stopped member's files", "raft", "wal", "snapshot", "mvcc", "apply", "server"),
+    "utl": _room(
+        "works on a stopped member's files, and makes them of backups",
+        "raft", "wal", "snapshot", "mvcc", "v2store", "apply", "server",
+    ),
     "testing": _room("shipped helpers start a member as users do", "client", "config", "server"),
     "sim": _room("drives the cores under one seed", "raft", "wal", "mvcc", "apply", "server", "snapshot"),
     "main": _room("the entry point", "config", "server", "rpc", "api", "metrics"),
@@ -123,7 +126,11 @@ class OnlyIn:
 
 
 ONLY_IN: Final = (
-    OnlyIn(r"\b_?wal\.(?:prepare|flush)\(", ("server/ready.py", "wal/"), "only the Ready loop saves the WAL"),
+    OnlyIn(
+        r"\b_?wal\.(?:prepare|flush)\(",
+        ("server/ready.py", "wal/", "utl/backup.py"),
+        "only the Ready loop saves the WAL; a restoration makes one that nobody runs on",
+    ),
     OnlyIn(r"\bstore\.write\(", ("apply/", "utl/", "mvcc/", "sim/"), "only apply writes to mvcc"),
     OnlyIn(r"\bnode\.store\b", ("server/", "sim/"), "the API asks the member, not its store"),
     OnlyIn(r"\bWriteTxn\b", ("apply/", "utl/", "mvcc/", "sim/"), "only apply writes to mvcc"),

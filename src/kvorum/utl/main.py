@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from kvorum import ETCD_VERSION, __version__
+from kvorum.golang import human_bytes
 from kvorum.log_outputs import FdOutput
 from kvorum.logging import CONSOLE, Logger, capture_standard_logging
 from kvorum.mvcc.backend import BackendError
 from kvorum.mvcc.store import CompactedError, FutureRevisionError
+from kvorum.utl.backup import BackupError, BackupStatus, Restore, read_backup
 from kvorum.utl.datadir import DataDir, DataDirError
 from kvorum.utl.dump_keys import Selection, dump_history, dump_keys
 from kvorum.utl.dump_wal import ENTRY_TYPES, Filter, dump_wal
@@ -24,7 +26,7 @@ from kvorum.utl.verify import Verdict, verify_data_dir
 from kvorum.wal.errors import WalError
 
 PROGRAM: Final = "kvorumutl"
-_TROUBLE: Final = (DataDirError, BackendError, WalError, OSError)
+_TROUBLE: Final = (DataDirError, BackupError, BackendError, WalError, OSError)
 _Command = Callable[..., Any]
 
 
@@ -196,6 +198,66 @@ def hashkv(data_dir: Path, wal_dir: str, rev: int, write_out: str) -> None:
         click.echo(json.dumps(shown))
     else:
         click.echo(f"{result.hash}, {revision}, {result.compact_revision}")
+
+
+@COMMANDS.group(help="Work on a backup, as etcdctl snapshot save writes it.")
+def snapshot() -> None:
+    """Hold the commands for backups."""
+
+
+@snapshot.command("status", help="Show what is in a backup: hash, revision, total keys, total size.")
+@click.argument("filename", type=click.Path(path_type=Path))
+@_write_out("simple", "json", "fields", "table")
+def snapshot_status(filename: Path, write_out: str) -> None:
+    """Print it as etcdutl does."""
+    shown = read_backup(filename)
+    if write_out == "json":
+        click.echo(json.dumps(asdict(shown), separators=(",", ":")))
+    elif write_out == "fields":
+        click.echo(f'"Hash" : {shown.hash}\n"Revision" : {shown.revision}')
+        click.echo(f'"Keys" : {shown.totalKey}\n"Size" : {shown.totalSize}')
+    elif write_out == "table":
+        _print_table(dict(zip(("hash", "revision", "total keys", "total size"), _row(shown), strict=True)))
+    else:
+        click.echo(", ".join(_row(shown)))
+
+
+def _row(shown: BackupStatus) -> tuple[str, str, str, str]:
+    return f"{shown.hash:x}", str(shown.revision), str(shown.totalKey), human_bytes(shown.totalSize)
+
+
+@snapshot.command("restore", help="Make a member's directory, of a new cluster, from a backup.")
+@click.argument("filename", type=click.Path(path_type=Path))
+@click.option("--data-dir", type=click.Path(path_type=Path), help="The directory to make.  [NAME.etcd]")
+@click.option("--wal-dir", default="", help="Where its log shall be, if elsewhere.")
+@click.option("--name", default="default", show_default=True, help="This member's name.")
+@click.option("--initial-cluster", default="default=http://localhost:2380", show_default=True)
+@click.option("--initial-cluster-token", default="etcd-cluster", show_default=True)
+@click.option("--initial-advertise-peer-urls", default="http://localhost:2380", show_default=True)
+@click.option("--skip-hash-check", is_flag=True, help="For a file without a checksum: a member's db.")
+def restore(
+    filename: Path,
+    data_dir: Path | None,
+    wal_dir: str,
+    name: str,
+    initial_cluster: str,
+    initial_cluster_token: str,
+    initial_advertise_peer_urls: str,
+    skip_hash_check: bool,
+) -> None:
+    """Restore, and say what is there now."""
+    target = data_dir or Path(f"{name}.etcd")
+    member = Restore(
+        filename,
+        target,
+        wal_dir,
+        name,
+        initial_cluster,
+        initial_cluster_token,
+        initial_advertise_peer_urls,
+        skip_hash_check,
+    ).run()
+    click.echo(f"restored {filename} to {target} for member {member.id:x}")
 
 
 @COMMANDS.command(help="Print the version.")
