@@ -10,7 +10,7 @@
 | ``received.py`` | the files of a database that was received, and what a crash leaves of them |
 
 May import ``raft.types``, ``raft.codec``, ``wal`` (its disk and its markers), ``mvcc`` (its files, not its
-``Store``), ``v2store`` (its JSON), ``failpoint``. Deliberately not here: when a snapshot is taken or sent, and
-what is done with one that came (``server/``); the keys at work (``mvcc``): a ``.snap`` only says up to which
-entry they stand.
+``Store``), ``v2store`` (its JSON), ``failpoint``. Deliberately not here: when a snapshot is taken or sent,
+and what is done with one that came (``server/``); the keys at work (``mvcc``): a ``.snap`` only says up to
+which entry they stand.
 """

@@ -44,6 +44,7 @@ async def run(module: str, arguments: Sequence[str], pass_fds: Sequence[int] = (
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         pass_fds=pass_fds,
+        start_new_session=True,  # a Ctrl-C is the member's to answer
         env=_environment(),
     )
     assert process.stdout is not None
