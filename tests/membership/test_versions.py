@@ -12,7 +12,6 @@ from kvorum import ETCD_VERSION, limits
 from kvorum.apply.applier import Result
 from kvorum.errors import ERR_REQUEST_TOO_MANY_REQUESTS, ERR_STOPPED
 from kvorum.logging import DEBUG, Logger
-from kvorum.proto.membership_pb2 import ClusterVersionSetRequest
 from kvorum.server import joining, requests, versions
 from kvorum.server.changes import MemberInfo
 from kvorum.server.joining import JoinError, RemoteCluster
@@ -20,6 +19,7 @@ from kvorum.server.membership import Cluster
 from kvorum.server.propose import Done
 from kvorum.server.versions import LOCAL_VERSION, MemberVersions, Version, VersionMonitor
 from kvorum.urls import parse_urls
+from kvorum.v2store.request import V2Request
 from tests.http.serving import Lines
 from tests.membership.kit import LOCAL, HandClock, MemoryTables, member, settle
 
@@ -170,10 +170,12 @@ class Leading:
         self.full = False
 
     def propose(self, number: int, body: bytes, done: Done) -> None:
-        assert number == requests.CLUSTER_VERSION_SET
+        assert number == requests.V2
         if self.full:
             raise ERR_REQUEST_TOO_MANY_REQUESTS
-        self.log.append((ClusterVersionSetRequest.FromString(body).ver, done))
+        request = V2Request.decode(body)
+        assert (request.method, request.path) == ("PUT", "/0/version")
+        self.log.append((request.val, done))
 
 
 class Watched:
