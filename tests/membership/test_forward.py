@@ -112,7 +112,7 @@ class Follower:
     def propose(self, number: int, body: bytes, done: Done) -> None:
         raise AssertionError("nothing is proposed here")
 
-    def propose_as_leader(self, number: int, body: bytes, done: Done) -> None:
+    def propose_as_leader(self, batch: Sequence[tuple[int, bytes, Done]]) -> None:
         raise AssertionError("it does not lead")
 
     async def forward(self, seconds: float) -> None:
