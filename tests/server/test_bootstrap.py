@@ -67,6 +67,6 @@ def test_a_database_from_before_the_logs_snapshot_is_refused(start_member: Start
     member.wait_log("saved snapshot")
     member.stop()
     os.replace(member.data_dir / "old.lmdb", database)
-    with pytest.raises(MemberError, match="older and .* is not there: restore the member"):
+    with pytest.raises(MemberError, match=r"older and .* is not there: restore the member"):
         member.start()
     assert member.wait_exit() == 1
