@@ -1,6 +1,7 @@
 """A member tells the cluster its name and client URLs, through the log; until then it serves nobody.
 
-Source: etcd ``server/etcdserver/server.go`` (publish, publishV3).
+It does so by a PUT to the v2 tree, as members of etcd up to 3.5 do: 3.4 stops at the request that 3.6 makes
+of it, and 3.6 still takes this one. Source: etcd ``server/etcdserver/server.go`` (publish, publishV3).
 """
 
 import asyncio
@@ -8,10 +9,12 @@ from typing import Final, Protocol, final
 
 from kvorum.apply.applier import Result
 from kvorum.config import Config
+from kvorum.golang import json_text
 from kvorum.logging import Logger, hex_id
-from kvorum.proto.membership_pb2 import Attributes, ClusterMemberAttrSetRequest
 from kvorum.server import requests
+from kvorum.server.changes import MemberInfo
 from kvorum.server.propose import Done
+from kvorum.v2store.request import V2Request
 
 
 class Proposer(Protocol):
@@ -41,9 +44,9 @@ class Publisher:
         self._failed: Final = failed
         self._log: Final = log
         urls = [str(url) for url in config.advertise_client_urls]
-        self._body: Final = ClusterMemberAttrSetRequest(
-            member_ID=node.member_id, member_attributes=Attributes(name=config.name, client_urls=urls)
-        ).SerializeToString()
+        member = MemberInfo(node.member_id, (), config.name, tuple(urls))
+        path = f"/0/members/{hex_id(node.member_id)}/attributes"
+        self._body: Final = V2Request("PUT", path, json_text(member.attributes())).encode()
         self._fields: Final = {
             "local-member-id": hex_id(node.member_id),
             "local-member-attributes": f"{{Name:{config.name} ClientURLs:[{' '.join(urls)}]}}",
@@ -69,7 +72,7 @@ class Publisher:
             if not applied.done():
                 applied.set_result(result)
 
-        self._node.propose(requests.CLUSTER_MEMBER_ATTR_SET, self._body, done)
+        self._node.propose(requests.V2, self._body, done)
         await asyncio.wait((applied, self._failed), return_when=asyncio.FIRST_COMPLETED)
         if self._failed.done():
             raise self._failed.result()

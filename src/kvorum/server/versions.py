@@ -3,8 +3,10 @@
 Members say their own version at ``/version`` of their peer URLs. Whenever a term begins, and every few
 seconds, the leader asks all of them; once it knows every answer, the smallest is the cluster's, as
 ``major.minor.0``, and it only ever rises. As long as one is unknown a new cluster has the oldest version
-there is. A member that joins looks whether the cluster's version is one that it can speak. Source: etcd
-``server.go`` (monitorVersions), ``cluster_util.go`` (decideClusterVersion, isCompatibleWithCluster).
+there is. It is told by a PUT to the v2 tree, as members of etcd up to 3.5 do: 3.4 stops at the request that
+3.6 makes of it. A member that joins looks whether the cluster's version is one that it can speak.
+Source: etcd ``server.go`` (monitorVersions), ``cluster_util.go`` (decideClusterVersion,
+isCompatibleWithCluster).
 """
 
 import asyncio
@@ -19,13 +21,13 @@ from kvorum import ETCD_VERSION, limits
 from kvorum.apply.applier import Result
 from kvorum.errors import EtcdError
 from kvorum.logging import Logger, hex_id
-from kvorum.proto.membership_pb2 import ClusterVersionSetRequest
 from kvorum.server import requests
 from kvorum.server.changes import MemberInfo
 from kvorum.server.forward import Client
 from kvorum.server.membership import Cluster
 from kvorum.server.propose import Done
 from kvorum.server.timers import Timers
+from kvorum.v2store.request import V2Request
 
 NOT_DECIDED: Final = "not_decided"
 """What ``/version`` says while the members have not agreed."""
@@ -240,7 +242,7 @@ class VersionMonitor:
         else:
             agreed = self._cluster.version.rpartition(".")[0]
             self._log.info("updating cluster version", {"from": agreed, "to": short})
-        error = await self._propose(ClusterVersionSetRequest(ver=str(version)).SerializeToString())
+        error = await self._propose(V2Request("PUT", "/0/version", str(version)).encode())
         if error is None:
             self._log.info("cluster version is updated", cluster_version=short)
         else:
@@ -254,7 +256,7 @@ class VersionMonitor:
                 applied.set_result(result.error)
 
         try:
-            self._member.propose(requests.CLUSTER_VERSION_SET, body, done)
+            self._member.propose(requests.V2, body, done)
         except EtcdError as error:
             return error.forget()
         return await applied
