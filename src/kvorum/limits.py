@@ -193,6 +193,8 @@ SNAPSHOT_WRITE_BYTES: Final = 1024 * 1024
 MAX_PREPARED_SNAPSHOTS: Final = 2
 """Received databases that wait for Raft to take them; each has its keys in memory. A leader sends one; a
 deposed one's may have come before."""
+PREPARED_SNAPSHOT_LOOK_SECONDS: Final = 10.0
+"""How often it is looked whether the log has overtaken one of those."""
 BLOB_BYTES: Final = 32 * 1024
 """A message of Maintenance.Snapshot (etcd ``v3rpc/maintenance.go``: ``snapshotSendBufferSize``)."""
 MAX_BBOLT_BUCKETS: Final = 1024
@@ -402,6 +404,8 @@ PEER_SNAPSHOT_ANSWER_SECONDS: Final = 300.0
 PEER_REMOTES: Final = 64
 """Members that asked us something before we knew them (``X-PeerURLs``); any request may name one, so the
 oldest goes when there are more (etcd: no bound)."""
+PEER_LABELS: Final = 128
+"""Senders that metrics tell apart by the name that a request gives; the rest is one (etcd: no bound)."""
 PEER_PROBE_SECONDS: Final = PEER_READ_SECONDS - 1
 """Between two probes of a peer, so that its connection stays open (etcd ``probing_status.go``)."""
 PEER_PROBE_REPORT_SECONDS: Final = 30.0

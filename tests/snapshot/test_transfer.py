@@ -239,6 +239,26 @@ def test_one_at_a_time_per_index_and_few_at_all(sites: Callable[[], Site]) -> No
     run(test())
 
 
+def test_one_that_the_log_has_overtaken_is_let_go(
+    sites: Callable[[], Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PREPARED_SNAPSHOT_LOOK_SECONDS", 0.01)
+    leader, follower = sites(), sites()
+    leader.fill(20)
+
+    async def test() -> None:
+        message, content = await sent(leader)
+        await follower.sink.receive(message, pieces_of(content))
+        assert follower.others() == received(29)
+        follower.store.consistent_index = 29  # came by the log after all
+        waiting = follower.others()
+        while waiting:
+            await asyncio.sleep(0.01)
+            waiting = follower.others()
+
+    run(test())
+
+
 def test_outgoing_snapshots_are_bounded(sites: Callable[[], Site]) -> None:
     site = sites()
     site.fill(3)

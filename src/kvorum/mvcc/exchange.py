@@ -1,7 +1,8 @@
 """Database files as others see them: one in use, read from another process; a new one, written in bulk.
 
 ``Committed`` is for a process beside the member's: LMDB lets it read the last committed state while the
-member goes on writing, through the lock file beside the database. The state is that of one moment, and its
+member goes on writing, through the lock file beside the database. Until it has ended, the member cannot use
+freed pages again, so its file grows by what is written meanwhile. The state is that of one moment, and its
 consistent index is in it; which moment is not the reader's to choose. The member may put another file in the
 place of the one being opened (``Store.install``). Two files' halves must not be mixed up, so the reader holds
 both files against what it was told to expect, after its transaction has begun.

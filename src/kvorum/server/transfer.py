@@ -158,6 +158,8 @@ class SnapshotSink:
         self._turn: Final = asyncio.Lock()
         self._receiving: Final[set[int]] = set()
         self._prepared: Final[dict[int, Prepared]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def receive(self, message: Message, pieces: AsyncIterator[bytes]) -> None:
         """Store, check and prepare the database that comes with a MsgSnap; then it can be installed.
@@ -181,6 +183,9 @@ class SnapshotSink:
             self._prepared[index] = await self._take_in(message.snapshot, pieces)
         finally:
             self._receiving.discard(index)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._look_later()
 
     def install(self, index: int) -> None:
         """Put the database received for the snapshot at ``index`` in the place of the store's contents.
@@ -196,6 +201,16 @@ class SnapshotSink:
         self._thread.submit(prepared.dispose)
         self._drop_stale()
 
+    def _look_later(self) -> None:
+        """Raft need not take a snapshot: what was prepared for nothing is found in a while."""
+        if self._prepared and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(limits.PREPARED_SNAPSHOT_LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._drop_stale()
+        self._look_later()
+
     def _drop_stale(self) -> None:
         """Let go of what Raft had no use for: the store is as new, or newer."""
         for index in [index for index in self._prepared if index <= self._store.consistent_index]:
@@ -207,6 +222,9 @@ class SnapshotSink:
 
     def close(self) -> None:
         """Let go of everything; what waits to be installed is removed by the next start."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         for prepared in self._prepared.values():
             prepared.store.backend.abandon()
         self._prepared.clear()
