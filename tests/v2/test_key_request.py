@@ -36,6 +36,9 @@ class NoExchange:
     def end(self, request: HttpRequest) -> None:
         raise AssertionError("not answered")
 
+    def take_over(self, request: HttpRequest, protocol: object) -> None:
+        raise AssertionError("not answered")
+
     async def read_body(self, request: HttpRequest) -> bytes:
         raise AssertionError("not streamed")
 
