@@ -57,6 +57,8 @@ NAMES: Final = {
     "apply_after": "committed entries are applied, nobody was answered",
     "backend_before_commit": "the open LMDB transaction is about to be committed",
     "backend_after_commit": "the LMDB transaction is committed, the next one is not open",
+    "received_before_rename": "a snapshot's database is checked and durable, under its temporary name",
+    "received_after_rename": "a snapshot's database has its name, the directory is not synced",
     "install_before_rename": "a snapshot's database is about to take the place of the member's",
     "install_between_renames": "the database has its name, its lock file has not",
     "install_after_rename": "the database is durably in its place, the member still has the old one open",

@@ -1,6 +1,7 @@
 """Snapshots from one store to another: sent, cut off, broken, installed, and what a crash leaves of them."""
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from kvorum import limits
+from kvorum import failpoint, limits
 from kvorum.log_outputs import FdOutput
 from kvorum.logging import JSON, Logger
 from kvorum.mvcc.backend import BackendError, lock_path
@@ -181,6 +182,28 @@ def test_what_is_cut_off_or_broken_leaves_nothing(sites: Callable[[], Site]) -> 
         # It starts again, and is whole then.
         await follower.sink.receive(message, pieces_of(content))
         follower.sink.install(209)
+        assert follower.store.hash_kv() == leader.store.hash_kv()
+
+    run(test())
+
+
+@pytest.mark.parametrize("step", ["received_before_rename", "received_after_rename"])
+def test_a_disk_that_fails_leaves_nothing(
+    sites: Callable[[], Site], request: pytest.FixtureRequest, step: str
+) -> None:
+    leader, follower = sites(), sites()
+    leader.fill(20)
+    request.addfinalizer(lambda: failpoint.configure(""))
+
+    async def test() -> None:
+        message, content = await sent(leader)
+        failpoint.configure(f"{step}=enospc")
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            await follower.sink.receive(message, pieces_of(content))
+        assert follower.others() == []
+        failpoint.configure("")
+        await follower.sink.receive(message, pieces_of(content))
+        follower.sink.install(29)
         assert follower.store.hash_kv() == leader.store.hash_kv()
 
     run(test())

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from typing import IO, Final, TypeVar, final
 
-from kvorum import limits
+from kvorum import failpoint, limits
 from kvorum.logging import Logger
 from kvorum.mvcc.backend import BackendError, lock_path
 from kvorum.mvcc.exchange import FileIdentity
@@ -293,7 +293,11 @@ def _write_file(path: str, data: bytes) -> None:
 
 
 def _rename(source: str, target: str) -> None:
+    if failpoint.enabled:
+        failpoint.hit("received_before_rename")
     os.rename(source, target)
+    if failpoint.enabled:
+        failpoint.hit("received_after_rename")
     sync_directory(os.path.dirname(target))
 
 
