@@ -108,7 +108,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "distributed-tracing-instance-id": _NO_TRACING,
     "distributed-tracing-sampling-rate": _NO_TRACING,
     "compact-hash-check-time": "means nothing without --experimental-compact-hash-check-enabled",
-    "downgrade-check-time": "a cluster cannot be downgraded yet, so there is nothing to look for",
+    "downgrade-check-time": "whether a downgrade is complete is looked at with the members' versions, every 4 s",
     "experimental-txn-mode-write-with-shared-buffer": "concerns a buffer that only etcd has",
     "experimental-stop-grpc-service-on-defrag": "there is no defragmentation yet",
     "experimental-wait-cluster-ready-timeout": "a member serves clients once it is part of its cluster, however long that takes",

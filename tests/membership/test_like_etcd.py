@@ -14,13 +14,15 @@ from typing import Any, Final, cast, final
 import grpc
 import pytest
 
+from kvorum import errors
 from kvorum.proto import rpc_pb2 as pb
 from kvorum.proto.lease_pb2 import LeaseInternalRequest, LeaseInternalResponse
 from tests.support import process
-from tests.support.client import Client
+from tests.support.client import Client, refused_with
 from tests.support.cluster import LOOSE, Cluster, forming
 from tests.support.ports import free_port
 from tests.support.process import Member
+from tests.support.waiting import wait_until
 
 CODES_SINCE_3_6: Final = {"etcdserver: rpc not supported for learner"}
 """Texts whose code was another one up to etcd 3.5; ours is that of ``facts/grpc_errors.csv``."""
@@ -206,6 +208,45 @@ def test_a_learner_comes_and_goes(pair: Pair) -> None:
     assert pair.same(lambda view: view.at_leader.member_promote(gone(view)))[0] == "NOT_FOUND"
     assert pair.same(lambda view: view.add([url, url]))[0] == ["header", "member", "members"]
     pair.each(lambda view: view.at_leader.member_remove(view.extra))
+
+
+TARGETS: Final = ("3.4", "3.4.0", "3.4.7", "3.5", "3.6.0", "3.3", "2.4", "3", "", "x", "3.4.x", "-1.4")
+VALIDATE, ENABLE, CANCEL, UNHEARD_OF = (cast("pb.DowngradeRequest.DowngradeAction", n) for n in (0, 1, 2, 7))
+
+
+def downgrade(
+    view: View, action: "pb.DowngradeRequest.DowngradeAction", target: str, *, enabled: bytes = b"false"
+) -> Any:
+    request = pb.DowngradeRequest(action=action, version=target)
+    wait_until(lambda: _agreed(view), "the version is agreed on")
+    try:
+        answer = view.at_follower.call("etcdserverpb.Maintenance/Downgrade", request, pb.DowngradeResponse)
+    finally:
+        assert http("GET", view.leader.peer_url + "/downgrade/enabled")[2] == enabled
+    return answer.version, answer.HasField("header")
+
+
+def _agreed(view: View) -> bool:
+    return bool(json.loads(http("GET", view.leader.url + "/version")[2])["etcdcluster"] == "3.5.0")
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=repr)
+def test_what_a_downgrade_may_lead_to(pair: Pair, target: str) -> None:
+    pair.same(lambda view: downgrade(view, VALIDATE, target))
+
+
+def test_downgrade(pair: Pair) -> None:
+    assert pair.same(lambda view: downgrade(view, CANCEL, ""))[0] == "FAILED_PRECONDITION"
+    assert pair.same(lambda view: downgrade(view, ENABLE, "3.5"))[0] == "INVALID_ARGUMENT"
+    assert pair.same(lambda view: downgrade(view, UNHEARD_OF, "3.4"))[0] == "UNKNOWN"
+    # That it is allowed etcd 3.5.1 answers with a timeout: it forgets who waits. (So it does for CANCEL.)
+    ours = View(pair.clusters[1])
+    assert outcome(ours, lambda view: downgrade(view, ENABLE, "3.4", enabled=b"true")) == ("3.5.0", True)
+    for action in (VALIDATE, ENABLE):
+        with refused_with(errors.ERR_DOWNGRADE_IN_PROCESS):
+            downgrade(ours, action, "3.4", enabled=b"true")
+    assert outcome(ours, lambda view: downgrade(view, CANCEL, "")) == ("3.5.0", True)
+    assert pair.same(lambda view: downgrade(view, VALIDATE, "3.4")) == ("3.5.0", True)
 
 
 # --- the peer port ----------------------------------------------------------------------------------------

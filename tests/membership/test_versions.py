@@ -12,6 +12,7 @@ from kvorum import ETCD_VERSION, limits
 from kvorum.apply.applier import Result
 from kvorum.errors import ERR_REQUEST_TOO_MANY_REQUESTS, ERR_STOPPED
 from kvorum.logging import DEBUG, Logger
+from kvorum.proto.membership_pb2 import DowngradeInfoSetRequest
 from kvorum.server import joining, requests, versions
 from kvorum.server.changes import MemberInfo
 from kvorum.server.joining import JoinError, RemoteCluster
@@ -170,9 +171,13 @@ class Leading:
         self.full = False
 
     def propose(self, number: int, body: bytes, done: Done) -> None:
-        assert number == requests.V2
         if self.full:
             raise ERR_REQUEST_TOO_MANY_REQUESTS
+        if number == requests.DOWNGRADE_INFO_SET:
+            assert not DowngradeInfoSetRequest.FromString(body).enabled
+            self.log.append(("stay", done))
+            return
+        assert number == requests.V2
         request = V2Request.decode(body)
         assert (request.method, request.path) == ("PUT", "/0/version")
         self.log.append((request.val, done))
@@ -205,7 +210,10 @@ class Watched:
     async def apply(self) -> str:
         version, done = self.member.log.pop()
         assert not self.member.log
-        self.cluster.set_version(version)
+        if version == "stay":
+            self.cluster.set_downgrade(enabled=False, target="")
+        else:
+            self.cluster.set_version(version)
         done(Result(0, b""))
         await settle()
         return version
@@ -270,6 +278,45 @@ def test_what_is_refused_is_proposed_again() -> None:
             assert await watched.apply() == f"{MINOR}.0"
 
     run(scenario)
+
+
+def test_a_downgrade() -> None:
+    """While it is allowed, the version may fall to its target; when all say so, it is over."""
+
+    async def scenario() -> None:
+        older = str(Version(LOCAL_VERSION.major, LOCAL_VERSION.minor - 1))
+        async with Watched(2) as watched:
+            watched.network.say_version("http://10.0.0.2:2380", ETCD_VERSION)
+            watched.monitor.term_began()
+            await settle()
+            assert await watched.apply() == f"{MINOR}.0"
+            watched.network.say_version("http://10.0.0.2:2380", older)
+            await watched.later()
+            assert not watched.member.log, "not allowed"
+            watched.cluster.set_downgrade(enabled=True, target=older)
+            await watched.later()
+            assert await watched.apply() == older
+            await watched.later()
+            assert not watched.member.log, "one does not know yet"
+            watched.network.say_version("http://10.0.0.2:2380", older, older)
+            await watched.later()
+            assert await watched.apply() == "stay"
+            assert watched.cluster.downgrade_target is None
+            await watched.later()
+            assert not watched.member.log
+
+    run(scenario)
+
+
+def test_a_downgrade_is_kept() -> None:
+    tables = MemoryTables()
+    Cluster(1, LOCAL, tables).set_downgrade(enabled=True, target="3.4.0")
+    assert tables.table(b"cluster").get(b"downgrade") == b'{"target-version":"3.4.0","enabled":true}'
+    again = Cluster(1, LOCAL, tables)
+    assert again.downgrade_target == "3.4.0"
+    again.set_downgrade(enabled=False, target="")
+    assert tables.table(b"cluster").get(b"downgrade") == b'{"target-version":"","enabled":false}'
+    assert Cluster(1, LOCAL, tables).downgrade_target is None
 
 
 def test_a_cluster_says_its_version_once() -> None:

@@ -14,7 +14,11 @@ from kvorum.apply.v2 import V2Applier
 from kvorum.lease.lessor import Lessor
 from kvorum.mvcc.keyvalue import is_delete, key_of, parse
 from kvorum.mvcc.store import CompactedError, FutureRevisionError, Store, WriteTxn
-from kvorum.proto.membership_pb2 import ClusterMemberAttrSetRequest, ClusterVersionSetRequest
+from kvorum.proto.membership_pb2 import (
+    ClusterMemberAttrSetRequest,
+    ClusterVersionSetRequest,
+    DowngradeInfoSetRequest,
+)
 from kvorum.proto.rpc_pb2 import (
     AlarmMember,
     AlarmRequest,
@@ -44,6 +48,7 @@ _ALARM: Final = 10
 _LEASE_CHECKPOINT: Final = 11
 _CLUSTER_VERSION_SET: Final = 1300
 _CLUSTER_MEMBER_ATTR_SET: Final = 1301
+_DOWNGRADE_INFO_SET: Final = 1302
 
 
 class Membership(Protocol):
@@ -51,6 +56,9 @@ class Membership(Protocol):
 
     def set_version(self, version: str) -> None:
         """Record the cluster version."""
+
+    def set_downgrade(self, enabled: bool, target: str) -> None:
+        """Record whether the cluster may go to an older version, and to which."""
 
     def set_attributes(self, member_id: int, name: str, client_urls: list[str]) -> None:
         """Record a member's name and client URLs."""
@@ -116,6 +124,7 @@ class Applier:
             _ALARM: self._alarm,
             _CLUSTER_VERSION_SET: self._cluster_version_set,
             _CLUSTER_MEMBER_ATTR_SET: self._cluster_member_attr_set,
+            _DOWNGRADE_INFO_SET: self._downgrade_info_set,
         }
 
     def apply(self, number: int, body: bytes, parsed: object = None) -> Result:
@@ -244,6 +253,11 @@ class Applier:
 
     def _cluster_version_set(self, body: bytes, _parsed: object) -> tuple[int, bytes]:
         self._membership.set_version(ClusterVersionSetRequest.FromString(body).ver)
+        return 0, b""
+
+    def _downgrade_info_set(self, body: bytes, _parsed: object) -> tuple[int, bytes]:
+        request = DowngradeInfoSetRequest.FromString(body)
+        self._membership.set_downgrade(request.enabled, request.ver)
         return 0, b""
 
     def _cluster_member_attr_set(self, body: bytes, _parsed: object) -> tuple[int, bytes]:

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final, Protocol, final
 
+from kvorum import ETCD_VERSION
+from kvorum.golang import json_text
 from kvorum.logging import Logger, hex_id
 from kvorum.raft.types import CONF_CHANGE_REMOVE_NODE, CONF_CHANGE_UPDATE_NODE
 from kvorum.server.changes import Change, MemberInfo, adding, changed, check
@@ -20,6 +22,7 @@ from kvorum.server.changes import Change, MemberInfo, adding, changed, check
 __all__ = ["Cluster", "MemberInfo", "Mirror", "Table", "Tables"]
 
 _VERSION_KEY: Final = b"clusterVersion"
+_DOWNGRADE_KEY: Final = b"downgrade"
 _REMOVED: Final = b"removed"
 
 _V2_VERSION: Final = "/0/version"
@@ -118,6 +121,8 @@ class Cluster:
         self.members: Final[dict[int, MemberInfo]] = {}
         self.removed: Final[set[int]] = set()
         self.version: str | None = None
+        self.downgrade_target: str | None = None
+        """The older version that the cluster may go to, None if it stays."""
         self.is_learner = False
         """Whether this member has no vote; kept apart because every call looks at it."""
         self._assumed: Final[set[int]] = set()
@@ -138,6 +143,9 @@ class Cluster:
         self.removed.update(int(key, 16) for key, _ in self._removed_table.iterate())
         version = self._cluster_table.get(_VERSION_KEY)
         self.version = version.decode() if version is not None else None
+        downgrade = self._cluster_table.get(_DOWNGRADE_KEY)
+        fields = json.loads(downgrade) if downgrade is not None else {}
+        self.downgrade_target = fields["target-version"] if fields.get("enabled") else None
         self._look_at_local()
 
     def assume(self, members: Iterable[MemberInfo]) -> None:
@@ -278,6 +286,14 @@ class Cluster:
         self.version = version
         self._cluster_table.put(_VERSION_KEY, version.encode())
         self.mirror.version_set(version)
+
+    def set_downgrade(self, enabled: bool, target: str) -> None:
+        """The cluster may go to an older version, or may not any more."""
+        self.downgrade_target = target if enabled else None
+        fields = {"target-version": target if enabled else "", "enabled": enabled}
+        self._cluster_table.put(_DOWNGRADE_KEY, json_text(fields).encode())
+        if enabled:
+            self._say("The server is ready to downgrade", target_version=target, server_version=ETCD_VERSION)
 
     def apply_v2_put(self, path: str, value: str) -> bool:
         """Take a v2 PUT that concerns the membership; False: it is a key like others.

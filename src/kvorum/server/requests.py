@@ -24,6 +24,7 @@ ALARM: Final = 10
 LEASE_CHECKPOINT: Final = 11
 CLUSTER_VERSION_SET: Final = 1300
 CLUSTER_MEMBER_ATTR_SET: Final = 1301
+DOWNGRADE_INFO_SET: Final = 1302
 
 _TAGS: Final = {
     number: varint(number << 3 | 2)
@@ -40,6 +41,7 @@ _TAGS: Final = {
         LEASE_CHECKPOINT,
         CLUSTER_VERSION_SET,
         CLUSTER_MEMBER_ATTR_SET,
+        DOWNGRADE_INFO_SET,
     )
 }
 _HEADER_TAG: Final = varint(100 << 3 | 2)

@@ -21,6 +21,7 @@ from kvorum import ETCD_VERSION, limits
 from kvorum.apply.applier import Result
 from kvorum.errors import EtcdError
 from kvorum.logging import Logger, hex_id
+from kvorum.proto.membership_pb2 import DowngradeInfoSetRequest
 from kvorum.server import requests
 from kvorum.server.changes import MemberInfo
 from kvorum.server.forward import Client
@@ -108,14 +109,17 @@ def decide(versions: Mapping[int, MemberVersions | None], log: Logger) -> Versio
     return smallest
 
 
-def next_version(agreed: str | None, decided: Version | None) -> Version | None:
+def next_version(agreed: str | None, decided: Version | None, target: str | None = None) -> Version | None:
     """What the cluster's version shall become, None for what it is.
 
-    Only upwards: a member that is too old for the cluster was not let in.
+    Only upwards, as a member that is too old for the cluster was not let in; or to the ``target`` of a
+    downgrade.
     """
     if agreed is None:
         return MIN_CLUSTER_VERSION if decided is None else decided.of_cluster
     present = parse_version(agreed).of_cluster
+    if decided is not None and str(decided.of_cluster) == target != agreed:
+        return decided.of_cluster
     if decided is None or decided.major != present.major or decided.of_cluster <= present:
         return None
     return decided.of_cluster
@@ -231,9 +235,13 @@ class VersionMonitor:
             versions |= await ask_versions(others, self._client, self._log)
         else:
             versions |= dict.fromkeys((member.id for member in others), None)
-        version = next_version(self._cluster.version, decide(versions, self._log))
+        target = self._cluster.downgrade_target
+        version = next_version(self._cluster.version, decide(versions, self._log), target)
         if version is not None:
             await self._update(version)
+        elif target is not None and {said and said.cluster for said in versions.values()} == {target}:
+            self._log.info("the cluster has been downgraded", cluster_version=target)
+            await self._propose(requests.DOWNGRADE_INFO_SET, DowngradeInfoSetRequest().SerializeToString())
 
     async def _update(self, version: Version) -> None:
         short = f"{version.major}.{version.minor}"
@@ -242,13 +250,13 @@ class VersionMonitor:
         else:
             agreed = self._cluster.version.rpartition(".")[0]
             self._log.info("updating cluster version", {"from": agreed, "to": short})
-        error = await self._propose(V2Request("PUT", "/0/version", str(version)).encode())
+        error = await self._propose(requests.V2, V2Request("PUT", "/0/version", str(version)).encode())
         if error is None:
             self._log.info("cluster version is updated", cluster_version=short)
         else:
             self._log.warn("failed to update cluster version", error=error.message)
 
-    async def _propose(self, body: bytes) -> EtcdError | None:
+    async def _propose(self, number: int, body: bytes) -> EtcdError | None:
         applied: asyncio.Future[EtcdError | None] = asyncio.get_running_loop().create_future()
 
         def done(result: Result) -> None:
@@ -256,7 +264,7 @@ class VersionMonitor:
                 applied.set_result(result.error)
 
         try:
-            self._member.propose(requests.V2, body, done)
+            self._member.propose(number, body, done)
         except EtcdError as error:
             return error.forget()
         return await applied

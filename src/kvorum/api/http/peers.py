@@ -94,13 +94,14 @@ class PeerHandlers:
         return error_response(*refusal, (self._cluster_header,))
 
     async def downgrade_enabled(self, request: HttpRequest) -> HttpResponse:
-        """``/downgrade/enabled``: never here."""
+        """``/downgrade/enabled``: whether a member of the release before may join."""
         try:
             await self._node.linearizable_read()
         except EtcdError as error:
             text = f"failed linearized read: {error.forget().message}"
             return error_response(500, text, (self._cluster_header,))
-        return HttpResponse(200, b"false", (self._cluster_header, ("Content-Type", "text/plain")))
+        enabled = b"false" if self._node.cluster.downgrade_target is None else b"true"
+        return HttpResponse(200, enabled, (self._cluster_header, ("Content-Type", "text/plain")))
 
     async def hash_kv(self, request: HttpRequest) -> HttpResponse:
         """``/members/hashkv``: a checksum of the key space up to the revision that a JSON body names."""

@@ -17,6 +17,8 @@ from kvorum.errors import UNKNOWN, EtcdError
 from kvorum.proto.rpc_pb2 import (
     AlarmRequest,
     AlarmType,
+    DowngradeRequest,
+    DowngradeResponse,
     HashKVRequest,
     HashKVResponse,
     HashRequest,
@@ -30,6 +32,7 @@ from kvorum.proto.rpc_pb2 import (
 )
 from kvorum.rpc.grpc import StreamCall, UnaryCall
 from kvorum.server import requests
+from kvorum.server.downgrade import Downgrade
 from kvorum.server.handover import Handover
 from kvorum.server.node import Node
 from kvorum.server.slices import HashKvResult
@@ -38,7 +41,7 @@ from kvorum.server.transfer import SnapshotSource, TransferError
 
 @final
 class MaintenanceService(Service):
-    """Alarm, Status, Hash, HashKV, Snapshot, MoveLeader."""
+    """Alarm, Status, Hash, HashKV, Snapshot, MoveLeader, Downgrade."""
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class MaintenanceService(Service):
         snapshots: SnapshotSource | None = None,
     ) -> None:
         super().__init__(node)
+        self._downgrade: Final = Downgrade(node.cluster, node)
         self._handover: Final = handover
         self._waiting: Final = waiting
         self._snapshots: Final = snapshots
@@ -58,6 +62,7 @@ class MaintenanceService(Service):
         server.unary("/etcdserverpb.Maintenance/Status", self.status)
         server.unary("/etcdserverpb.Maintenance/Hash", self.hash)
         server.unary("/etcdserverpb.Maintenance/HashKV", self.hash_kv)
+        server.unary("/etcdserverpb.Maintenance/Downgrade", self.downgrade)
         if self._snapshots is not None:
             server.stream(SNAPSHOT, partial(self.snapshot, self._snapshots), "server_stream")
         if self._handover is not None:
@@ -140,5 +145,24 @@ class MaintenanceService(Service):
         async def answer() -> bytes:
             await handover.move_leader(request.targetID)
             return MoveLeaderResponse().SerializeToString()
+
+        self._waiting.start(call, answer(), result_of=asyncio.Task.result)
+
+    def downgrade(self, call: UnaryCall, body: bytes) -> None:
+        """Validate, allow or take back a downgrade of the cluster."""
+        request = parse(DowngradeRequest, body)
+        actions = DowngradeRequest.DowngradeAction
+
+        async def answer() -> bytes:
+            if request.action == actions.VALIDATE:
+                version = await self._downgrade.validate(request.version)
+            elif request.action == actions.ENABLE:
+                version = await self._downgrade.enable(request.version)
+            elif request.action == actions.CANCEL:
+                version = await self._downgrade.cancel()
+            else:
+                raise EtcdError(UNKNOWN, "etcdserver: unknown method")
+            header = self.header.encode(self.node.revision, self.node.term)
+            return header + DowngradeResponse(version=version).SerializeToString()
 
         self._waiting.start(call, answer(), result_of=asyncio.Task.result)
