@@ -7,6 +7,7 @@ entry that tells every member the same time (etcd ``server.go``: ``sync``).
 """
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Final, Protocol, TypeAlias, final
 
@@ -70,6 +71,8 @@ class V2:
         self._member: Final = member
         self._wall_clock: Final = wall_clock
         self._next_sync_at = 0.0
+        self._frozen_at = 0
+        self._freeze_if_grown()
         self._syncing = False
 
     @property
@@ -160,6 +163,7 @@ class V2:
     def reload(self, tables: Tables) -> None:
         """A snapshot's database has taken the place of the backend."""
         self.store.reload(tables)
+        self._frozen_at = 0
 
     def tick(self, now: float) -> None:
         """Called on every tick with the loop's time: the leader proposes to expire what is due.
@@ -167,6 +171,7 @@ class V2:
         etcd proposes as long as any key has a time; here only when one's has come. One such entry is under
         way at a time, and one that is lost is followed by the next.
         """
+        self._freeze_if_grown()
         if self._syncing or now < self._next_sync_at or not self._member.is_leader:
             return
         self._next_sync_at = now + limits.V2_SYNC_SECONDS
@@ -182,6 +187,16 @@ class V2:
         except EtcdError as error:
             self._syncing = False
             error.forget()
+
+    def _freeze_if_grown(self) -> None:
+        """Spare the garbage collector the nodes, as ``mvcc`` does its keys: they form no cycles, and looking
+        at each of 200,000 stops the loop for 65 ms.
+        """
+        made = self.store.nodes_made
+        if made - self._frozen_at >= limits.MIN_KEYS_TO_FREEZE:
+            gc.collect(1)
+            gc.freeze()
+            self._frozen_at = made
 
     def _synced(self, _result: Result) -> None:
         self._syncing = False

@@ -126,6 +126,11 @@ class Store:
         node = self._ttl.first()
         return 0 if node is None else node.expires
 
+    @property
+    def nodes_made(self) -> int:
+        """How many nodes were ever made here, about: how much memory may have been taken since."""
+        return self._next_id
+
     def stats_json(self) -> bytes:
         """The counters, as etcd's JSON."""
         return self.stats.to_json(self.hub.count).encode()
