@@ -406,6 +406,8 @@ PEER_REMOTES: Final = 64
 oldest goes when there are more (etcd: no bound)."""
 PEER_LABELS: Final = 128
 """Senders that metrics tell apart by the name that a request gives; the rest is one (etcd: no bound)."""
+PEER_PROBE_BYTES: Final = 1024
+"""The answer to a probe; it has some fifty."""
 PEER_PROBE_SECONDS: Final = PEER_READ_SECONDS - 1
 """Between two probes of a peer, so that its connection stays open (etcd ``probing_status.go``)."""
 PEER_PROBE_REPORT_SECONDS: Final = 30.0

@@ -9,6 +9,8 @@ requests does harm when repeated.
 """
 
 import asyncio
+import errno
+import os
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator
@@ -324,7 +326,10 @@ class PeerClient:
                     )
         except TimeoutError as error:
             raise PeerConnectionError(f"dial tcp {key.address}: i/o timeout") from error
-        except ValueError as error:  # a host name that no resolver takes, a port out of range
+        except (
+            ValueError,
+            OverflowError,
+        ) as error:  # a host name that no resolver takes, a port out of range
             raise PeerConnectionError(f"dial tcp {key.address}: {error}") from error
         except OSError as error:
             raise PeerConnectionError(f"dial tcp {key.address}: {_reason(error)}") from error
@@ -354,8 +359,10 @@ def _request_head(method: str, url: Url, path: str, headers: Headers, body: Body
 
 
 def _reason(error: OSError) -> str:
-    text = error.strerror or str(error)
-    return text[:1].lower() + text[1:]
+    """Why a connection could not be had, as Go says it where the kernel refused."""
+    if error.errno is not None and error.errno in errno.errorcode:
+        return f"connect: {os.strerror(error.errno).lower()}"
+    return error.strerror or str(error)
 
 
 async def _send(connection: ClientConnection, body: Body, size: int | None, stall_seconds: float) -> None:

@@ -99,8 +99,6 @@ class ClientConnection(asyncio.Protocol):
             self._deliver()
         except httptools.HttpParserCallbackError as error:
             self.fail(error.__context__ or error)
-        except httptools.HttpParserUpgrade:
-            self.fail(PeerConnectionError("peer switched protocols"))
         except httptools.HttpParserError as error:
             self.fail(PeerConnectionError(f"malformed HTTP response: {error}"))
         except Exception as error:

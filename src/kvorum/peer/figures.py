@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final, final
 
+from kvorum import limits
 from kvorum.metrics import Figure, Histogram, Labels, Metrics, histogram
 
 _PREFIX: Final = "etcd_network_"
@@ -18,6 +19,11 @@ class PeerFigures:
 
     def __init__(self, local: str) -> None:
         self._local: Final = local
+        self.appends_sent = 0
+        """MsgApps sent (``/v2/stats/self``: ``sendAppendRequestCnt``)."""
+        self.appends_received = 0
+        """MsgApps received (``recvAppendRequestCnt``)."""
+        self._known: Final[set[str]] = set()
         self.active: Final[dict[str, int]] = {}
         """1 while the peer is active, else 0."""
         self.disconnected: Final[dict[str, int]] = defaultdict(int)
@@ -34,6 +40,14 @@ class PeerFigures:
         self.snapshot_send_seconds: Final = _histograms("snapshot_send_total_duration_seconds")
         self.snapshot_receive_seconds: Final = _histograms("snapshot_receive_total_duration_seconds")
         self.round_trip_seconds: Final = _histograms("peer_round_trip_time_seconds")
+
+    def label(self, name: str) -> str:
+        """The label for whoever a request names as its sender: that may be anybody, so they are not many."""
+        if name not in self._known:
+            if len(self._known) >= limits.PEER_LABELS:
+                return "others"
+            self._known.add(name)
+        return name
 
     def bind(self, metrics: Metrics) -> None:
         """Name the source of each metric."""

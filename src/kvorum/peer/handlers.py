@@ -104,9 +104,9 @@ class PeerHandlers:
             self._log.warn(
                 "failed to unmarshal Raft message", {"local-member-id": self._local, "error": error}
             )
-            self._figures.received_failures[request.peer] += 1
+            self._count_failure(request)
             return self._error(400, "error unmarshalling raft message")
-        self._figures.received_bytes[hex_id(message.from_)] += len(request.body)
+        self._figures.received_bytes[self._figures.label(hex_id(message.from_))] += len(request.body)
         if refusal(message, self._identity, self._surroundings, self._log) is not None:
             # What etcd answers. It means to send 403, which would tell the sender that it was removed, but
             # loses that on the way (``writerToResponse`` matches nothing): removed members learn it from 410.
@@ -190,7 +190,7 @@ class PeerHandlers:
         try:
             message, size, rest = await read_snapshot_message(request.read)
         except (StreamError, ConnectionError) as error:
-            self._figures.received_failures[request.peer] += 1
+            self._count_failure(request)
             return self._snapshot_failed("failed to decode Raft message", 0, error,
                                          400, f"failed to decode raft message ({error})")  # fmt: skip
         else:
@@ -199,8 +199,8 @@ class PeerHandlers:
             self._uploads -= 1
 
     async def _receive(self, message: Message, size: int, pieces: "_Pieces") -> HttpResponse:
-        sender = hex_id(message.from_)
         figures = self._figures
+        sender = figures.label(hex_id(message.from_))
         figures.received_bytes[sender] += size
         if message.type != MSG_SNAP:
             kind = MESSAGE_NAMES[message.type]
@@ -243,11 +243,15 @@ class PeerHandlers:
         self, what: str, sender: int, error: Exception | str, status: int, text: str
     ) -> HttpResponse:
         name = hex_id(sender)
-        self._figures.snapshot_receive_failures[name] += 1
+        self._figures.snapshot_receive_failures[self._figures.label(name)] += 1
         self._log.warn(
             what, {"local-member-id": self._local, "remote-snapshot-sender-id": name, "error": error}
         )
         return self._error(status, text)
+
+    def _count_failure(self, request: HttpRequest) -> None:
+        figures = self._figures
+        figures.received_failures[figures.label(request.peer.rpartition(":")[0])] += 1
 
     # --- probes and errors ----------------------------------------------------------------------------------
 

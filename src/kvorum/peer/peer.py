@@ -78,6 +78,8 @@ class Peer:
     def send(self, message: Message) -> None:
         """Put a message on its way; it leaves with the next ``flush``."""
         kind = message.type
+        if kind == MSG_APP:
+            self.link.figures.appends_sent += 1
         if kind == MSG_APP and self.msgapp_writer.is_working:
             taken, name = self.msgapp_writer.push(message), "streamMsgAppV2"
         elif kind == MSG_SNAP:
@@ -119,9 +121,14 @@ class Peer:
         link.log.info("stopped remote peer", remote_peer_id=link.name)
 
     def _receive(self, messages: list[Message]) -> None:
-        surroundings, identity, log = self.link.surroundings, self.link.identity, self.link.log
+        link = self.link
+        surroundings = link.surroundings
         for message in messages:
-            if message.type not in LOCAL_TYPES and not refusal(message, identity, surroundings, log):
+            if message.type == MSG_APP:
+                link.figures.appends_received += 1
+            if message.type not in LOCAL_TYPES and not refusal(
+                message, link.identity, surroundings, link.log
+            ):
                 surroundings.receive(message)
 
     def _dropped(self, message: Message, name: str) -> None:

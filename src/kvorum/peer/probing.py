@@ -54,10 +54,16 @@ class Prober:
         url = link.picker.pick()
         started = time.monotonic()
         try:
-            response = await link.posts.get(url, PROBING_PATH, timeout_seconds=limits.PEER_READ_SECONDS)
+            response = await link.posts.request(
+                "GET",
+                url,
+                PROBING_PATH,
+                timeout_seconds=limits.PEER_READ_SECONDS,
+                max_bytes=limits.PEER_PROBE_BYTES,
+            )
             seconds = time.monotonic() - started
             theirs = _their_clock(response.body)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError, RecursionError) as error:
             self._failure = error
             return
         self._failure = None

@@ -65,7 +65,10 @@ class StreamReader:
         try:
             while True:
                 due = loop.time() + limits.PEER_DIAL_RETRY_SECONDS
-                await self._once()
+                try:
+                    await self._once()
+                except Exception as error:  # a mistake of ours must not cut a member off for good
+                    self._log.error("stream reader failed", {**self._fields, "error": error})
                 await asyncio.sleep(max(due - loop.time(), 0))
         finally:
             self._log.info("stopped stream reader with remote peer", self._fields)
