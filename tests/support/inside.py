@@ -86,11 +86,14 @@ def running_inside(data_dir: Path, flags: Sequence[str] = ()) -> Iterator[Inside
     port = free_port()
     inside = Inside(f"127.0.0.1:{port}")
     log = Logger([_Stderr()], level=ERROR)
-    urls = f"http://127.0.0.1:{port}"
+    urls, peer_urls = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{free_port()}"
     arguments = [
         f"--data-dir={data_dir}",
         f"--listen-client-urls={urls}",
         f"--advertise-client-urls={urls}",
+        f"--listen-peer-urls={peer_urls}",
+        f"--initial-advertise-peer-urls={peer_urls}",
+        f"--initial-cluster=default={peer_urls}",
         *flags,
     ]
     config = load(arguments, {}, log, default_host=lambda: "")

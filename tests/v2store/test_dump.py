@@ -188,3 +188,14 @@ def test_a_history_with_a_gap_begins_behind_it() -> None:
     assert not recovered.hub.history.events
     assert recovered.set("/1/k", value="x").index == 10
     recovered.check_invariants()
+
+
+def test_a_tree_with_a_node_that_is_nowhere_is_refused() -> None:
+    tables = MemoryTables()
+    store = Store(tables, Clock())
+    store.set("/1/a/b", value="x")
+    rows = tables.table(b"v2_node").rows
+    lost = next(key for key, record in rows.items() if b"/1/a" in record and b"/1/a/b" not in record)
+    del rows[lost]
+    with pytest.raises(AssertionError, match="not the directory it is in"):
+        Store(tables, Clock())

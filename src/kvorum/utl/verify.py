@@ -15,6 +15,7 @@ from kvorum.mvcc.check import Report, check_database
 from kvorum.snapshot.snap_file import SnapFileError, read_snap_file, snap_name
 from kvorum.utl.datadir import DataDir
 from kvorum.utl.scan import LogScan
+from kvorum.v2store.store import Store as V2Store
 from kvorum.wal.errors import REMEDY, CorruptWalError, WalError
 from kvorum.wal.record import WalSnapshot
 from kvorum.wal.recovery import verify
@@ -81,6 +82,7 @@ def _database(data: DataDir, findings: list[Finding]) -> Report | None:
         if not findings:
             with data.store() as store:
                 store.check_invariants()
+                V2Store(store, lambda: 0).check_invariants()
     except (BackendError, AssertionError) as error:
         findings.append(Finding(file, str(error), DATABASE_REMEDY))
     return report

@@ -43,8 +43,9 @@ class Loaded:
         by_path.update((node.path, node) for node in nodes)
         for node in nodes:
             at = node.path.rindex("/")
-            children = by_path[node.path[:at]].children
-            assert children is not None, "what holds nodes is a directory"
-            children[node.path[at + 1 :]] = node
+            parent = by_path.get(node.path[:at])
+            assert parent is not None, f"the v2 tree has {node.path!r}, but not the directory it is in"
+            assert parent.children is not None, f"the v2 tree has {node.path!r} below a value"
+            parent.children[node.path[at + 1 :]] = node
             if node.expires:
                 self.ttl.put(node)
