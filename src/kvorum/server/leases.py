@@ -14,7 +14,8 @@ from typing import Final, Protocol, TypeVar, final
 from kvorum import errors, limits
 from kvorum.apply.applier import Result
 from kvorum.lease.lessor import Lessor
-from kvorum.lease.terms import LeaseExpiringError, NotPrimaryError, choose_id
+from kvorum.lease.terms import LeaseExpiringError, choose_id
+from kvorum.lease.terms import NotPrimaryError as NotPrimaryError
 from kvorum.proto.rpc_pb2 import (
     LeaseCheckpoint,
     LeaseCheckpointRequest,

@@ -15,7 +15,6 @@ from google.protobuf.message import DecodeError
 from kvorum import limits
 from kvorum.errors import EtcdError
 from kvorum.golang import MAX_UINT64, json_text
-from kvorum.lease.terms import NotPrimaryError
 from kvorum.logging import Logger, hex_id
 from kvorum.proto.lease_pb2 import LeaseInternalRequest, LeaseInternalResponse
 from kvorum.proto.rpc_pb2 import (
@@ -28,6 +27,7 @@ from kvorum.proto.rpc_pb2 import (
 from kvorum.rpc.http1 import HttpServer
 from kvorum.rpc.http1_types import APPLICATION_JSON, HttpRequest, HttpResponse, error_response
 from kvorum.server.forward import PROMOTE_PATH, promotion_refusal
+from kvorum.server.leases import NotPrimaryError
 from kvorum.server.membership import MemberInfo
 from kvorum.server.node import Node
 from kvorum.server.reconfigure import Reconfigure
