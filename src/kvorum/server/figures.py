@@ -75,6 +75,7 @@ def bind_metrics(
     bind("etcd_server_has_leader", lambda: int(node.leader != 0))
     bind("etcd_server_is_leader", lambda: int(node.is_leader))
     bind("etcd_server_is_learner", lambda: int(node.is_learner))
+    bind("etcd_server_learner_promote_successes", lambda: node.reconfigure.promotions_total)
     bind("etcd_server_leader_changes_seen_total", lambda: node.leader_changes_total)
     bind("etcd_server_proposals_applied_total", lambda: node.applied_index)
     bind("etcd_server_proposals_committed_total", lambda: node.committed_index)

@@ -150,9 +150,8 @@ class Reconfigure:
         self._stopped = False
         self.to_leader: ToLeader | None = None
         """The way to the leader; None for a member that has no peers."""
-        self.promotions_succeeded = 0
-        self.promotions_failed: Final[dict[str, int]] = {}
-        """By the text of the error, as ``etcd_server_learner_promote_failures`` is labelled."""
+        self.promotions_total = 0
+        """Learners that this member promoted as leader."""
 
     # --- what is asked for --------------------------------------------------------------------------------
 
@@ -208,15 +207,10 @@ class Reconfigure:
         """As ``promote_member``, if this member leads. Raises EtcdError: ERR_NOT_LEADER besides."""
         if not self._raft.is_leader:
             raise errors.ERR_NOT_LEADER
-        try:
-            self._check_caught_up(member_id)
-            self._strict.before_promote(member_id)
-            members = await self._configure(changes.promoting(member_id))
-        except EtcdError as error:
-            text = error.message
-            self.promotions_failed[text] = self.promotions_failed.get(text, 0) + 1
-            raise
-        self.promotions_succeeded += 1
+        self._check_caught_up(member_id)
+        self._strict.before_promote(member_id)
+        members = await self._configure(changes.promoting(member_id))
+        self.promotions_total += 1
         return members
 
     def _check_caught_up(self, member_id: int) -> None:
@@ -329,7 +323,8 @@ class Reconfigure:
             connect(member_id, step.member.peer_urls)
 
     def installed(self) -> None:
-        """A snapshot has replaced the members: connect to those there are now, and tell who waits."""
+        """A snapshot has replaced the members: connect to those there are now."""
+        self.start()
         self._transport.remove_all()
         for member in self._cluster.others():
             self._transport.add_peer(member.id, member.peer_urls)
@@ -337,7 +332,7 @@ class Reconfigure:
     # --- leaving ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin: a member that has applied its own removal in an earlier run stops again."""
+        """Begin: a member whose removal was applied before, in an earlier run or elsewhere, stops again."""
         if self._cluster.is_removed(self._cluster.local_id):
             self._timers.call_later(limits.LEAVE_SECONDS, self._surroundings.removed_self)
 

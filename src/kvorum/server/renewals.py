@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, final
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from kvorum import limits
 from kvorum.proto.lease_pb2 import LeaseInternalRequest, LeaseInternalResponse
@@ -23,7 +23,7 @@ from kvorum.proto.rpc_pb2 import (
     LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse,
 )
-from kvorum.server.forward import ToLeader
+from kvorum.server.forward import Answer, ToLeader
 
 LEASES_PATH: Final = "/leases"
 INTERNAL_PATH: Final = "/leases/internal"
@@ -63,10 +63,17 @@ class LeaderLeases:
 
     async def renew(self, lease_id: int) -> int | None:
         """Renew one lease by a request of its own: its TTL, GONE, or None."""
-        async with self._single_requests:
-            body = LeaseKeepAliveRequest(ID=lease_id).SerializeToString()
-            answer = await self._to_leader.post(LEASES_PATH, body, limits.LEASE_ATTEMPT_SECONDS)
-            return None if answer is None else read_renewal(answer.status, answer.body, lease_id)
+        answer = await self._ask(LEASES_PATH, LeaseKeepAliveRequest(ID=lease_id))
+        return None if answer is None else read_renewal(answer.status, answer.body, lease_id)
+
+    async def _ask(self, path: str, request: Message) -> Answer | None:
+        """A request of one lease, when there is room for it; not for longer than an attempt may take."""
+        body = request.SerializeToString()
+        try:
+            async with asyncio.timeout(limits.LEASE_ATTEMPT_SECONDS), self._single_requests:
+                return await self._to_leader.post(path, body, limits.LEASE_ATTEMPT_SECONDS)
+        except TimeoutError:
+            return None
 
     async def renew_many(self, lease_ids: Sequence[int]) -> Ttls:
         """Renew leases together with what others ask for: for each its TTL, GONE, ASK_ALONE, or None."""
@@ -81,9 +88,7 @@ class LeaderLeases:
     async def time_to_live(self, lease_id: int, keys: bool) -> LeaseTimeToLiveResponse | None:
         """What is left of a lease, without a header; None: ask again."""
         request = LeaseInternalRequest(LeaseTimeToLiveRequest=LeaseTimeToLiveRequest(ID=lease_id, keys=keys))
-        answer = await self._to_leader.post(
-            INTERNAL_PATH, request.SerializeToString(), limits.LEASE_ATTEMPT_SECONDS
-        )
+        answer = await self._ask(INTERNAL_PATH, request)
         return None if answer is None else read_time_to_live(answer.status, answer.body, lease_id)
 
     def close(self) -> None:
