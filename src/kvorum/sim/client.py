@@ -175,7 +175,10 @@ def reading(operation: Operation) -> Callable[[Node, Answered], None]:
 class Client:
     """One client, one operation after the other."""
 
-    def __init__(self, cluster: "Cluster", name: str, dice: random.Random) -> None:
+    def __init__(
+        self, cluster: "Cluster", name: str, dice: random.Random, *, only_reads: bool = False
+    ) -> None:
+        self._only_reads: Final = only_reads
         self._cluster: Final = cluster
         self.name: Final = name
         self._dice: Final = dice
@@ -195,11 +198,11 @@ class Client:
             await asyncio.sleep(dice.expovariate(1.0) * cluster.profile.think_seconds)
             kind, request = self._next()
             outcome = await self.do(kind, request)
-            if not outcome.decided or outcome.refused or dice.random() < 0.05:
+            if self._only_reads or not outcome.decided or outcome.refused or dice.random() < 0.05:
                 self._member = dice.randrange(1 << 30)
 
     def _next(self) -> tuple[str, ProtobufMessage]:
-        draw = self._dice.random()
+        draw = 0.99 if self._only_reads else self._dice.random()
         key = self._key()
         if draw < 0.30:
             return "put", PutRequest(key=key, value=self._value(), prev_kv=draw < 0.1)
@@ -261,7 +264,8 @@ class Client:
         first, second = self._key(), self._key()
         writes = {first, second}
         puts = [
-            RequestOp(request_put=PutRequest(key=key, value=self._value(), prev_kv=True)) for key in sorted(writes)
+            RequestOp(request_put=PutRequest(key=key, value=self._value(), prev_kv=True))
+            for key in sorted(writes)
         ]
         look = RequestOp(request_range=RangeRequest(key=b"k", range_end=b"l"))
         return TxnRequest(success=[*puts, look])
@@ -274,10 +278,16 @@ class Client:
         oracle, trace, loop = cluster.oracle, cluster.trace, cluster.loop
         if member is None:
             member = cluster.nth(self._member)
-        operation = oracle.begin(self.name, kind, request, loop.now, f"{member.name}/{member.starts}")
+        operation = oracle.begin(self.name, kind, request, loop.now)
         trace.note(f"{operation} -> {member.name}: {_short(request)}")
         is_read = kind in ("read", "serializable")
-        outcome = await self.connection.ask(member, reading(operation) if is_read else proposal(operation))
+        work = reading(operation) if is_read else proposal(operation)
+
+        def arrived(node: Node, answered: Answered) -> None:
+            oracle.arrived(operation, f"{member.name}/{member.starts}")
+            work(node, answered)
+
+        outcome = await self.connection.ask(member, arrived)
         trace.note(
             f"{operation} <- "
             + (

@@ -12,6 +12,7 @@ from kvorum.raft.types import ENTRY_NORMAL, MSG_SNAP, Entry, Message, Snapshot
 from kvorum.server import ids
 from kvorum.server.bootstrap import Joined
 from kvorum.server.changes import MemberInfo
+from kvorum.server.node import Node
 from kvorum.sim.judge import Judge
 from kvorum.sim.loop import SimulatedLoop
 from kvorum.sim.machine import Machine
@@ -49,7 +50,9 @@ class Cluster:
         self.by_id: Final[dict[int, Member]] = {}
         self.oracle: Final = Oracle()
         self.judge: Final = Judge(self.trace, self.by_id)
-        self.network: Final = Network(loop, random.Random(dice.random()), self._deliver, self._lost, self._send_snapshot)
+        self.network: Final = Network(
+            loop, random.Random(dice.random()), self._deliver, self._lost, self._send_snapshot
+        )
         self.transfer: Final = Transfer(self, directory)
         self.watchers: Final[list[Watcher]] = []
         self.holders: Final[list[Holder]] = []
@@ -57,6 +60,8 @@ class Cluster:
         """When each lease ended because its time was up."""
         self.is_closing = False
         """The storm is over: clients stop."""
+        self.is_over = False
+        """So is everything."""
         self._directory: Final = directory
         self._config: Config | None = None
         self.id = 0
@@ -98,6 +103,7 @@ class Cluster:
             "experimental-snapshot-catchup-entries": str(profile.catchup_entries),
             "heartbeat-interval": str(HEARTBEAT_MS),
             "election-timeout": str(profile.election_ms),
+            "pre-vote": "true" if profile.pre_vote else "false",
             "max-wals": "2",
             "max-snapshots": "2",
         }
@@ -135,6 +141,13 @@ class Cluster:
         leading = [member for member in self.up if member.require().begun.raft.is_leader]
         return max(leading, key=lambda member: member.require().begun.raft.term, default=None)
 
+    def leading_node(self) -> Node | None:
+        """The node of the member that leads the newest term there is, if it is up."""
+        leader = self.leader()
+        if leader is None or leader.require().begun.raft.term != max(self.judge.leaders, default=0):
+            return None
+        return leader.require().node
+
     # --- what happens -----------------------------------------------------------------------------------
 
     def _deliver(self, message: Message) -> None:
@@ -142,6 +155,10 @@ class Cluster:
         if member is None or member.running is None:
             return
         node = member.running.node
+        if node.cluster.is_removed(message.from_):
+            # etcd's peers answer such a member "410 Gone".
+            self._tell_sender(message, lambda sender: sender.require().node.removed_self())
+            return
         member.running.process.run(lambda: node.guard(lambda: node.receive(message)))
 
     def _lost(self, message: Message) -> None:
@@ -180,6 +197,12 @@ class Cluster:
         self.trace.note(f"{member.name} has installed a snapshot at {snapshot.metadata.index}")
         self.transfer.installed += 1
         self.judge.installed(member, snapshot.metadata.index)
+
+    def left(self, member: Member) -> None:
+        """A member has learnt that it was removed: it stops for good."""
+        self.trace.note(f"{member.name} was removed, and stops")
+        member.removed = True
+        member.crash(power=False)
 
     def crashed(self, member: Member, *, power: bool) -> None:
         """A member ends without a word."""

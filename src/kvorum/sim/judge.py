@@ -10,7 +10,7 @@
 | ``persist-before-send`` | a vote or an acknowledgement leaves when what it says is synced, and not before | Fig. 2 |
 | ``state-machine-safety`` | every member applies the same entry at an index, each once and in order | §5.4.3 |
 | ``recovery`` | a restart finds all that was synced: term, vote and entries | Fig. 2 |
-| ``configuration`` | every member that applied an index has the same configuration there | §6 |
+| ``configuration`` | one change at a time; every member that applied one has the same configuration | §6 |
 
 "Synced" is what the simulated disk has been told to sync and has said it did (``machine.SimulatedWriter``), not what
 the member believes.
@@ -19,9 +19,10 @@ the member believes.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, final
 
-from kvorum.raft import quorum
+from kvorum.raft.confchange import Configuration
 from kvorum.raft.core import LEADER, Raft
 from kvorum.raft.types import (
+    ENTRY_NORMAL,
     MSG_APP_RESP,
     MSG_VOTE,
     MSG_VOTE_RESP,
@@ -35,6 +36,12 @@ from kvorum.sim.trace import Trace, ViolationError
 
 if TYPE_CHECKING:
     from kvorum.sim.member import Member, Running
+
+def _is_quorum(config: Configuration, members: set[int]) -> bool:
+    """Whether these members can decide: a majority of the voters, and of the outgoing ones if there are any."""
+    halves = (config.voters, config.voters_outgoing)
+    return all(2 * len(members & half) > len(half) for half in halves if half)
+
 
 SAMPLE: Final = 8
 """Every so many-th step of a member checks all of its own invariants."""
@@ -91,12 +98,13 @@ class Held:
 class _Seen:
     """What the judge saw of a member at its last step."""
 
-    __slots__ = ("applied", "committed", "key", "steps", "terms")
+    __slots__ = ("applied", "committed", "config", "key", "steps", "terms")
 
     def __init__(self) -> None:
         self.key: tuple[int, ...] = ()
         self.committed = 0
         self.applied = 0
+        self.config = Configuration()
         self.steps = 0
         self.terms: dict[int, int] = {}
 
@@ -148,9 +156,9 @@ class Judge:
             raise ViolationError(
                 "election-safety", f"term {raft.term} is led by {other.name} and by {member.name}"
             )
-        self._vote(raft.term, member.id, raft.vote)
         if log.committed > seen.committed:
             self._commits(member, raft, seen)
+        seen.config = raft.config
 
     def _own_invariants(self, member: "Member", running: "Running") -> None:
         try:
@@ -168,6 +176,8 @@ class Judge:
                 break
             terms[index] = term
             (entry,) = log.slice(index, index + 1)
+            if entry.type != ENTRY_NORMAL and (term, index) not in self._entries:
+                self._one_change_at_a_time(member, raft, index)
             said = (entry.type, entry.data, log.term(index - 1))
             if self._entries.setdefault((term, index), said) != said:
                 raise ViolationError(
@@ -176,6 +186,18 @@ class Judge:
         for index in range(log.last_index + 1, log.last_index + 1 + len(terms)):
             if terms.pop(index, None) is None:
                 break
+
+    def _one_change_at_a_time(self, member: "Member", raft: Raft, index: int) -> None:
+        """A membership change enters the log only when the one before is committed (thesis §4.1)."""
+        log = raft.log
+        if raft.role != LEADER:
+            return
+        for before in range(max(self.last_committed, log.committed) + 1, index):
+            if log.slice(before, before + 1)[0].type != ENTRY_NORMAL:
+                raise ViolationError(
+                    "configuration",
+                    f"{member.name} logs a membership change at {index}, while {before} is not committed",
+                )
 
     def _new_leader(self, member: "Member", raft: Raft) -> None:
         self.leaders[raft.term] = member.id
@@ -214,14 +236,14 @@ class Judge:
                     f"{member.name} commits {term}/{index}, where {known}/{index} was committed",
                 )
         if raft.role == LEADER and log.committed > log.offset:
-            self._on_majority(member, raft, log.committed)
+            self._on_majority(member, raft, log.committed, seen)
         seen.committed = log.committed
 
-    def _on_majority(self, member: "Member", raft: Raft, index: int) -> None:
+    def _on_majority(self, member: "Member", raft: Raft, index: int, seen: _Seen) -> None:
         term = raft.log.term(index)
-        on_disk = {m: int(held.has(index, term)) for m, held in self.held.items()}
-        config = raft.config
-        if quorum.joint_committed_index(config.voters, config.voters_outgoing, on_disk) < 1:
+        on_disk = {m for m, held in self.held.items() if held.has(index, term)}
+        # Committed and applied in one step, the entry may be what changed the configuration.
+        if not any(_is_quorum(config, on_disk) for config in (raft.config, seen.config)):
             raise ViolationError(
                 "commit-rule", f"{member.name} commits {term}/{index}, which is on no majority of disks"
             )
@@ -307,20 +329,20 @@ class Judge:
             )
 
     def _still_committed(self, member: "Member") -> None:
-        """The newest committed entry is still on a majority of the disks of those who decide."""
+        """Nobody can win an election without somebody whose disk has the newest committed entry."""
         index = self.last_committed
-        running = member.running
-        if not index or running is None:
+        if not index:
             return
         term = self.committed[index]
-        on_disk = {m: int(held.has(index, term)) for m, held in self.held.items()}
+        without = {m for m, held in self.held.items() if not held.has(index, term)}
         for other in self._members.values():
             if other.running is None or other.running.node.applied_index < index:
                 continue
-            config = raft_of(other.running).config
-            if quorum.joint_committed_index(config.voters, config.voters_outgoing, on_disk) < 1:
+            if _is_quorum(raft_of(other.running).config, without):
                 raise ViolationError(
-                    "commit-rule", f"{term}/{index} was committed and is on no majority of disks any more"
+                    "commit-rule",
+                    f"{term}/{index} was committed, and since {member.name} came back a majority of disks"
+                    " lacks it",
                 )
             return
 
@@ -352,9 +374,14 @@ class Judge:
         """A member has replaced its state by a snapshot."""
         self._seen[member.id].applied = index
 
-    def configured(self, member: "Member", index: int, state: ConfState) -> None:
-        """A member has applied a membership change at ``index``."""
+    def configured(self, member: "Member", index: int) -> None:
+        """A member has applied everything up to ``index``, membership changes among it."""
+        running = member.running
+        if running is None:
+            return
+        state = raft_of(running).config.conf_state()
         if self._configurations.setdefault(index, state) != state:
             raise ViolationError(
-                "configuration", f"{member.name} has {state} at {index}, another {self._configurations[index]}"
+                "configuration",
+                f"{member.name} has {state} at {index}, another {self._configurations[index]}",
             )

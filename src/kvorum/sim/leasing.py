@@ -1,8 +1,10 @@
 """Lease holders, and what they were promised: a lease that is kept alive lives, one that is not ends.
 
 A renewal that was acknowledged promises its TTL from the moment it was asked for. Clocks drift, and for up to two
-election timeouts an old leader may renew what a new one counts down already (the new one adds one of them; etcd's
-bound is the same), so a lease that ends up to ``SLACK_ELECTIONS`` of them early is let pass.
+election timeouts an old leader, cut off from the new one, may renew what that one counts down already (the new one
+adds one of them; etcd's bound is the same), so a lease that ends up to ``SLACK_ELECTIONS`` of them early is let pass.
+For the same reason an old leader may say of a lease that it is not there, as etcd's does; the one that leads the newest
+term may not.
 """
 
 import asyncio
@@ -61,7 +63,6 @@ class Holder:
             outcome = await self._renew(lease)
             if outcome.decided and not outcome.refused:
                 if not outcome.revision:
-                    self._told_gone(lease)
                     return
                 self._promise(lease, asked)
             await asyncio.sleep(ttl / 6)
@@ -69,20 +70,23 @@ class Holder:
             self._revoked_itself.add(lease)
             await client.do("revoke", LeaseRevokeRequest(ID=lease))
 
-
     async def _renew(self, lease: int) -> Outcome:
         """Ask members until one is the leader; the outcome's revision is the TTL that it gave."""
 
+        cluster = self._cluster
+
         def work(node: Node, answered: Answered) -> None:
             ttl = node.leases.renew_at_once(lease)
+            if ttl == 0 and node is cluster.leading_node():
+                self._told_gone(lease)
             answered(REFUSED if ttl is None else Outcome(True, revision=ttl))
 
-        for member in self._cluster.shuffled(self._dice):
+        for member in cluster.shuffled(self._dice):
             if member.running is None:
                 continue
             outcome = await self._client.connection.ask(member, work)
             if outcome.decided and not outcome.refused:
-                self._cluster.trace.note(f"lease {lease} renewed at {member.name}: {outcome.revision}")
+                cluster.trace.note(f"lease {lease} renewed at {member.name}: {outcome.revision}")
                 return outcome
         return UNKNOWN
 
@@ -92,7 +96,9 @@ class Holder:
         self._promised[lease] = max(self._promised.get(lease, 0.0), until)
         ended = self._cluster.lease_ends.get(lease)
         if ended is not None and lease not in self._revoked_itself and ended < self._promised[lease]:
-            raise ViolationError(CHECKER, f"lease {lease} was renewed at {asked:.3f}, having ended at {ended:.3f}")
+            raise ViolationError(
+                CHECKER, f"lease {lease} was renewed at {asked:.3f}, having ended at {ended:.3f}"
+            )
 
     def ended(self, lease: int, now: float) -> None:
         """The lease was revoked because its time was up."""

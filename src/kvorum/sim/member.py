@@ -16,9 +16,9 @@ from kvorum.logging import FATAL, Logger
 from kvorum.mvcc.backend import BackendError
 from kvorum.proto.membership_pb2 import Attributes, ClusterMemberAttrSetRequest
 from kvorum.raft.log import LogLostError
-from kvorum.raft.types import Entry, Message, Snapshot
+from kvorum.raft.types import ENTRY_NORMAL, Entry, Message, Snapshot
 from kvorum.server import requests
-from kvorum.server.bootstrap import Begun, Bootstrap, Joined
+from kvorum.server.bootstrap import Begun, Bootstrap, BootstrapError, Joined
 from kvorum.server.bootstrap import Machine as Ground
 from kvorum.server.ids import RequestIdGenerator
 from kvorum.server.node import Node, NodeOptions
@@ -90,8 +90,13 @@ class Observed:
     """The node as the Ready loop drives it, with somebody looking on."""
 
     def __init__(
-        self, node: StateMachine, applied: Callable[[Entry], None], installed: Callable[[Snapshot], None]
+        self,
+        node: StateMachine,
+        applied: Callable[[Entry], None],
+        installed: Callable[[Snapshot], None],
+        configured: Callable[[int], None],
     ) -> None:
+        self._configured: Final = configured
         self._node: Final = node
         self._applied: Final = applied
         self._installed: Final = installed
@@ -112,6 +117,8 @@ class Observed:
         for entry in entries:
             self._applied(entry)
         self._node.apply(entries)
+        if any(entry.type != ENTRY_NORMAL for entry in entries):
+            self._configured(entries[-1].index)
 
     def install_snapshot(self, snapshot: Snapshot) -> None:
         """Replace everything, and tell the judge."""
@@ -171,12 +178,14 @@ class Member:
         process = Process(cluster.loop, rate, lambda: cluster.judge.look(self))
         ground = Ground(self.machine.disk, SEGMENT_BYTES, cluster.dice.randrange)
         try:
-            begun = Bootstrap(self.config, silent_log(), clock=process.time, machine=ground).begin(self.joined)
+            begun = Bootstrap(self.config, silent_log(), clock=process.time, machine=ground).begin(
+                self.joined
+            )
         except DISK_ERRORS as error:
             self._could_not_start(error)
             return
-        except LogLostError as error:
-            raise ViolationError("recovery", f"{self.name} lost what it promised: {error}") from error
+        except (LogLostError, BootstrapError) as error:
+            raise ViolationError("recovery", f"{self.name} cannot start: {error}") from error
         self.id = begun.member_id
         self.running = self._assemble(process, begun)
         self._trace.note(
@@ -185,7 +194,9 @@ class Member:
         )
         newest = begun.wal.segment_paths()[-1]
         cluster.judge.started(self, not self.machine.disk.is_dirty(newest))
-        self.running.node.watch_hub.on_ready = self._streams_ready
+        hub = self.running.node.watch_hub
+        hub.on_ready = self._streams_ready
+        object.__setattr__(hub, "queue_bytes", cluster.profile.watch_queue_bytes)
         self.running.node.start()
         self.publish()
 
@@ -257,6 +268,7 @@ class Member:
             node,
             lambda entry: cluster.applied(self, entry),
             lambda snapshot: cluster.installed(self, snapshot),
+            lambda index: cluster.judge.configured(self, index),
         )
         ready.attach(node.proposals, node.reads, observed)
         return Running(process, begun, wal, writer, ready, node, received)
@@ -294,6 +306,10 @@ class Member:
 
     def _removed(self) -> None:
         """The node says that it is no member any more."""
+        running = self.running
+        if running is not None and running.process.alive:
+            running.process.end()
+            self._cluster.loop.call_soon(self._cluster.left, self)
 
     def _fatal(self, error: BaseException) -> None:
         """The member cannot go on. Its disk's fault is a crash; its own is a violation."""

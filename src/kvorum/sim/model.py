@@ -145,7 +145,9 @@ class Model:
         return Answer(self.revision, response)
 
     def _apply(self, request: InternalRaftRequest) -> object:
-        kind = next((field.name for field, _ in request.ListFields() if field.name not in ("header", "ID")), "")
+        kind = next(
+            (field.name for field, _ in request.ListFields() if field.name not in ("header", "ID")), ""
+        )
         if kind == "put":
             self._check_lease(request.put)
             return self._put(request.put)

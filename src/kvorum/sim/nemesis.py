@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, final
 
 from kvorum.sim.member import Member
+from kvorum.sim.reshaping import Reshaper
 
 if TYPE_CHECKING:
     from kvorum.sim.cluster import Cluster
@@ -22,6 +23,7 @@ class Nemesis:
     def __init__(self, cluster: "Cluster", dice: random.Random) -> None:
         self._cluster: Final = cluster
         self._dice: Final = dice
+        self._reshaper: Final = Reshaper(cluster, dice)
         self._faults: Final[dict[str, Callable[[], None]]] = {
             "kill": self._kill,
             "power_cut": self._power_cut,
@@ -40,6 +42,9 @@ class Nemesis:
             "disk_full": self._disk_full,
             "cut_between_calls": self._cut_between_calls,
             "transfer": self._transfer,
+            "add": self._reshaper.add,
+            "remove": self._reshaper.remove,
+            "joint": self._reshaper.change_jointly,
         }
         self._over = False
 
@@ -56,9 +61,7 @@ class Nemesis:
         if self._over:
             return
         name = self._dice.choice(self._cluster.profile.faults)
-        fault = self._faults.get(name)
-        if fault is not None:
-            fault()
+        self._faults[name]()
         self._schedule()
 
     def end(self) -> None:
@@ -82,6 +85,10 @@ class Nemesis:
                 member.running.process.resume()
             self._restart(member)
 
+    def close(self) -> None:
+        """The run is over."""
+        self._reshaper.end()
+
     def _after(self, seconds: float, end: Callable[[], None]) -> None:
         def unless_over() -> None:
             if not self._over:
@@ -90,7 +97,8 @@ class Nemesis:
         self._cluster.loop.call_later(seconds, unless_over)
 
     def _duration(self) -> float:
-        return self._dice.choice((0.2, 1.0, 3.0)) * self._dice.expovariate(1.0)
+        usual = self._dice.choice((0.2, 1.0, 3.0)) * self._dice.expovariate(1.0)
+        return usual * self._cluster.profile.fault_lasts
 
     def _some(self) -> Member | None:
         """A member that runs; the leader more often than others."""

@@ -54,11 +54,7 @@ class Network:
                 self._send_snapshot(message)
             else:
                 self._start(link, message)
-                if (
-                    self.duplication
-                    and message.type != MSG_PROP
-                    and self._dice.random() < self.duplication
-                ):
+                if self.duplication and message.type != MSG_PROP and self._dice.random() < self.duplication:
                     self._start(link, message)
 
     def delay(self) -> float:

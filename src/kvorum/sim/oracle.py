@@ -35,7 +35,7 @@ from kvorum.proto.rpc_pb2 import (
     TxnResponse,
 )
 from kvorum.raft.types import ENTRY_NORMAL, Entry
-from kvorum.sim.model import Answer, Model
+from kvorum.sim.model import COMPACTED, FUTURE, Answer, Model
 from kvorum.sim.trace import ViolationError
 
 TAG: Final = b"\x85\xfa\x01"
@@ -67,9 +67,9 @@ class Operation:
     started: float
     floor: int
     """The latest place of what had ended before this began."""
-    run: str
+    run: str = ""
     """The run of the member that is asked."""
-    shown: int
+    shown: int = 0
     """The newest revision that this run had shown anybody."""
     ended: float = math.inf
     index: int = 0
@@ -96,12 +96,17 @@ class Oracle:
 
     # --- what clients do ------------------------------------------------------------------------------------
 
-    def begin(self, client: str, kind: str, request: ProtobufMessage, now: float, run: str) -> Operation:
-        """A client asks a run of a member for something."""
+    def begin(self, client: str, kind: str, request: ProtobufMessage, now: float) -> Operation:
+        """A client asks for something."""
         number = len(self.operations) + 1
-        operation = Operation(number, client, kind, request, now, self._floor, run, self._shown.get(run, 0))
+        operation = Operation(number, client, kind, request, now, self._floor)
         self.operations.append(operation)
         return operation
+
+    def arrived(self, operation: Operation, run: str) -> None:
+        """It has come to a member, in a certain run of it."""
+        operation.run = run
+        operation.shown = self._shown.get(run, 0)
 
     def refused(self, operation: Operation, now: float) -> None:
         """The client knows that nothing came of it."""
@@ -122,7 +127,9 @@ class Oracle:
                     LINEARIZABLE, f"{operation} got {error or 'an answer'!r}, not {expected.error or 'one'!r}"
                 )
         elif revision != expected.revision:
-            raise ViolationError(LINEARIZABLE, f"{operation} got revision {revision}, not {expected.revision}")
+            raise ViolationError(
+                LINEARIZABLE, f"{operation} got revision {revision}, not {expected.revision}"
+            )
         kind = _RESPONSES.get(operation.kind)
         if kind is not None and not error:
             response = kind.FromString(body)
@@ -175,11 +182,13 @@ class Oracle:
         operation.revision, operation.response = revision, response
 
     def read_refused(self, operation: Operation, error: str, now: float) -> None:
-        """A read at an old revision found it compacted."""
+        """A read at an old revision found it compacted, or, where the member is behind, not there yet."""
         operation.ended = now
         request = operation.request
         assert isinstance(request, RangeRequest), "a read is a range"
-        if not 0 < request.revision < self.model.compacted:
+        is_gone = error == COMPACTED and 0 < request.revision < self.model.compacted
+        is_late = error == FUTURE and request.serializable and request.revision > operation.shown
+        if not (is_gone or is_late):
             raise ViolationError(LINEARIZABLE, f"{operation} of revision {request.revision}: {error}")
 
     # --- what members do ------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ class Profile:
     seconds: float = 20.0
     """How long the storm lasts; healing comes after it."""
     clients: int = 4
+    readers: int = 1
+    """Clients that only read, linearizably, each time at another member."""
     keys: int = 5
     think_seconds: float = 0.08
     """A client's pause between two operations, on average."""
@@ -33,11 +35,14 @@ class Profile:
     faults: tuple[str, ...] = ()
     fault_seconds: float = 1.2
     """Time between two faults, on average."""
+    fault_lasts: float = 1.0
+    """How much longer than usual faults last."""
     snapshot_count: int = 60
     catchup_entries: int = 20
     compactions: bool = True
     clock_drift: float = 0.01
     election_ms: int = 1000
+    pre_vote: bool = True
     sync_seconds: float = 0.001
     delay_seconds: float = 0.001
     watch_queue_bytes: int = 3000
@@ -52,6 +57,7 @@ def draw(seed: int) -> Profile:
         members=dice.choice((1, 3, 3, 3, 3, 5, 5)),
         seconds=dice.choice((10.0, 20.0, 20.0, 30.0)),
         clients=dice.choice((2, 4, 4, 8)),
+        readers=dice.choice((0, 1, 3)),
         keys=dice.choice((2, 5, 12)),
         think_seconds=dice.choice((0.03, 0.08, 0.2)),
         watchers=dice.choice((0, 1, 3)),
@@ -62,6 +68,7 @@ def draw(seed: int) -> Profile:
         catchup_entries=dice.choice((1, 5, 40)),
         compactions=dice.random() < 0.6,
         clock_drift=dice.choice((0.0, 0.01, 0.05)),
+        pre_vote=dice.random() < 0.8,
         sync_seconds=dice.choice((0.0002, 0.002, 0.02)),
         delay_seconds=dice.choice((0.0005, 0.002, 0.02)),
     )

@@ -147,6 +147,8 @@ class Run:
             if self._failure is None:
                 raise
         finally:
+            self._cluster.is_over = True
+            self._nemesis.close()
             for task in self._tasks:
                 task.cancel()
 
@@ -171,6 +173,10 @@ class Run:
         cluster, profile, dice = self._cluster, self._profile, self._dice
         self._clients = [
             Client(cluster, f"c{number}", random.Random(dice.random())) for number in range(profile.clients)
+        ]
+        self._clients += [
+            Client(cluster, f"r{number}", random.Random(dice.random()), only_reads=True)
+            for number in range(profile.readers)
         ]
         cluster.holders.extend(
             Holder(cluster, f"h{number}", random.Random(dice.random())) for number in range(profile.leases)
@@ -255,7 +261,8 @@ class Run:
             holder.check_ended()
         self._check_stores(there)
         self._check_membership(there)
-        registers.check(cluster.oracle.operations)
+        undecided = registers.check(cluster.oracle.operations)
+        cluster.trace.note(f"registers: {undecided} undecided")
 
     def _check_stores(self, there: Sequence[Member]) -> None:
         """Every store holds the model's keys, and hashes to the same."""
@@ -273,9 +280,13 @@ class Run:
                 if message is not None:
                     found[message.key] = message
             if found != expected or len(kvs) != len(expected):
-                raise ViolationError("final-state", f"{member.name} holds {sorted(found)}, not {sorted(expected)}")
+                raise ViolationError(
+                    "final-state", f"{member.name} holds {sorted(found)}, not {sorted(expected)}"
+                )
             if store.revision != model.revision:
-                raise ViolationError("final-state", f"{member.name} is at {store.revision}, not {model.revision}")
+                raise ViolationError(
+                    "final-state", f"{member.name} is at {store.revision}, not {model.revision}"
+                )
             hashes[member.name] = store.hash_kv().hash, store.compact_revision
             member.require().node.lessor.check_invariants()
         if len(set(hashes.values())) > 1:
@@ -287,6 +298,10 @@ class Run:
         for member in there:
             node = member.require().node
             node.cluster.check_invariants()
+            config = raft_of(member.require()).config
+            voters = {info.id for info in node.cluster.voters()}
+            if (config.voters, config.members) != (voters, set(node.cluster.members)):
+                raise ViolationError("membership", f"{member.name}: {config}, and members {sorted(voters)}")
             views[member.name] = (
                 tuple(node.cluster.listed()), tuple(sorted(node.cluster.removed)), node.store.conf_state,
                 raft_of(member.require()).config.conf_state(),

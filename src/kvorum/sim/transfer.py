@@ -25,6 +25,11 @@ SECONDS: Final = 0.3
 """What copying, sending and checking takes on average."""
 
 
+def position_of(store: Store) -> SnapshotMetadata:
+    """What a copy of the store's database is a snapshot of."""
+    return SnapshotMetadata(decode_conf_state(store.conf_state), store.consistent_index, store.term)
+
+
 @final
 class Transfer:
     """Carries snapshots."""
@@ -44,7 +49,7 @@ class Transfer:
         self._sent += 1
         path = os.path.join(self._directory, f"{self._sent}.sent")
         shutil.copyfile(store.backend.path, path)
-        metadata = SnapshotMetadata(decode_conf_state(store.conf_state), store.consistent_index, store.term)
+        metadata = position_of(store)
         message = decode_message(encode_message(message))
         message.snapshot = Snapshot(metadata=metadata)
         cluster.trace.note(f"{sender.name} sends its snapshot at {metadata.index}")
@@ -97,4 +102,3 @@ class Received:
         for prepared in self._prepared.values():
             prepared.store.backend.abandon()
         self._prepared.clear()
-

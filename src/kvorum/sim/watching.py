@@ -72,6 +72,7 @@ class Watcher:
     def lost(self) -> None:
         """The member died, and with it the stream."""
         self._stream = None
+        self._scheduled = False
         self._cluster.loop.call_later(self._dice.random() * RETRY_SECONDS, self.open)
 
     def _leave(self) -> None:
@@ -168,7 +169,9 @@ class Watcher:
         if not compacted:
             raise ViolationError(CHECKER, f"{self.name} was cancelled: {response.cancel_reason}")
         if self.next_revision > compacted:
-            raise ViolationError(CHECKER, f"{self.name} was at {self.next_revision}, compacted is {compacted}")
+            raise ViolationError(
+                CHECKER, f"{self.name} was at {self.next_revision}, compacted is {compacted}"
+            )
         self._cluster.trace.note(f"{self.name} fell behind the compaction at {compacted}")
         self._look()
         self.next_revision = compacted + 1
