@@ -61,7 +61,7 @@ def test_key_set_over_many_blocks() -> None:
 
 
 def test_deleting_and_adding_ranges_keeps_blocks_sane() -> None:
-    keys = KeySet([b"%06d" % number for number in range(20 * LOAD)])
+    keys = KeySet.of([b"%06d" % number for number in range(20 * LOAD)])
     for number in range(3 * LOAD, 15 * LOAD):
         keys.remove(b"%06d" % number)
     keys.check_invariants()

@@ -31,7 +31,7 @@ from heapq import merge
 from itertools import islice, pairwise
 from typing import Final, final
 
-from kvorum.mvcc.keyset import KeySet, in_order
+from kvorum.mvcc.keyset import KeySet
 from kvorum.mvcc.keyvalue import key_end, key_of, parse
 from kvorum.mvcc.revision import REVISION_BYTES, after_main, is_tombstone
 
@@ -282,8 +282,8 @@ class KeyIndex:
         No step takes long: where this runs beside a loop, no more than a step keeps that from the
         interpreter.
         """
-        self._live = KeySet(in_order(list(self._head)))
-        self._dead = KeySet(in_order([key for key in self._past if key not in self._head]))
+        self._live = KeySet.of(self._head)
+        self._dead = KeySet.of([key for key in self._past if key not in self._head])
 
     def trade(self, other: "KeyIndex") -> None:
         """Take another index's keys and give it this one's."""

@@ -15,7 +15,7 @@ Invariants (``check_invariants``): no block is empty; keys ascend strictly withi
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Final, final
 
@@ -30,36 +30,46 @@ _SAMPLES: Final = 16
 """Keys looked at for each run, so that runs become about equal."""
 
 
-def in_order(keys: list[bytes]) -> list[bytes]:
-    """Distinct keys, sorted in steps of a few milliseconds (one call of ``sorted`` for a million: 0.6 s)."""
-    if len(keys) <= _RUN:
-        return sorted(keys)
-    samples = sorted(keys[:: _RUN // _SAMPLES])
-    bounds = samples[_SAMPLES // 2 :: _SAMPLES]
-    runs: list[list[bytes]] = [[] for _ in range(len(bounds) + 1)]
-    for key in keys:
-        runs[bisect_left(bounds, key)].append(key)
-    ascending: list[bytes] = []
-    for run in runs:
-        run.sort()
-        ascending += run
-    return ascending
-
-
 @final
 class KeySet:
     """An ordered set of byte strings. An end of None means: to the last key."""
 
     __slots__ = ("_blocks", "_groups", "_lasts", "_size")
 
-    def __init__(self, ascending: list[bytes] | None = None) -> None:
-        """Take over a list of distinct keys in order."""
-        keys = ascending or []
-        self._blocks = [keys[at : at + LOAD] for at in range(0, len(keys), LOAD)]
-        self._lasts = [block[-1] for block in self._blocks]
+    def __init__(self) -> None:
+        """Begin without keys."""
+        self._blocks: list[list[bytes]] = []
+        self._lasts: list[bytes] = []
         self._groups: list[int] = []
-        self._size = len(keys)
-        self._recount(0)
+        self._size = 0
+
+    @classmethod
+    def of(cls, keys: Collection[bytes]) -> "KeySet":
+        """The set of distinct keys in any order.
+
+        They are sorted in steps of some milliseconds, as another thread may want the interpreter: one call of
+        ``sorted`` keeps it for 0.6 s at a million, and merely copying or dropping a list of them for 10 ms.
+        """
+        made = cls()
+        rest = iter(keys)
+        samples = []
+        for key in rest:
+            samples.append(key)
+            next(islice(rest, _RUN // _SAMPLES - 1, None), None)
+        samples.sort()
+        bounds = samples[_SAMPLES // 2 :: _SAMPLES]
+        runs: list[list[bytes]] = [[] for _ in range(len(bounds) + 1)]
+        for key in keys:
+            runs[bisect_left(bounds, key)].append(key)
+        runs.reverse()
+        while runs:
+            run = runs.pop()
+            run.sort()
+            made._blocks += [run[at : at + LOAD] for at in range(0, len(run), LOAD)]
+        made._lasts = [block[-1] for block in made._blocks]
+        made._size = len(keys)
+        made._recount(0)
+        return made
 
     def __len__(self) -> int:
         return self._size
