@@ -6,7 +6,6 @@ of it, goes back to probing. Source of behaviour: etcd ``rafthttp/stream.go`` (s
 """
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias, cast, final
@@ -27,14 +26,12 @@ class OutgoingStream(asyncio.Protocol):
     ``is_writable`` is False from the moment the transport holds too much until it has written most of it.
     """
 
-    __slots__ = ("_descriptor", "_head", "_loop", "_progress_at", "_transport", "_unsent", "is_writable",
-                 "owner")  # fmt: skip
+    __slots__ = ("_head", "_loop", "_progress_at", "_transport", "_unsent", "is_writable", "owner")
 
     def __init__(self, head: bytes) -> None:
         self._loop: Final = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._head = head
-        self._descriptor = -1
         self._progress_at = 0.0
         self._unsent = 0
         self.owner: StreamWriter | None = None
@@ -45,8 +42,6 @@ class OutgoingStream(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=limits.PEER_STREAM_BUFFER_BYTES)
         self._transport.write(self._head)
-        if transport.get_extra_info("ssl_object") is None:
-            self._descriptor = transport.get_extra_info("socket").fileno()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer is gone."""
@@ -75,22 +70,11 @@ class OutgoingStream(asyncio.Protocol):
             self.owner.flush()
 
     def write(self, data: bytes) -> None:
-        """Write a piece of the body, at once if nothing waits before it.
-
-        uvloop would write at the end of the loop's turn, after this member has written its log and applied
-        what was committed: milliseconds in which the followers could have been at work as well.
+        """Write a piece of the body. Both loops give it to the kernel at once if they can: a follower is at
+        work while this turn goes on (0.3 ms on a loop that was busy for 5 ms afterwards).
         """
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return  # closing: the descriptor may be somebody else's by now
-        data = b"%x\r\n%b\r\n" % (len(data), data)
-        if self._descriptor >= 0 and transport.get_write_buffer_size() == 0:
-            try:
-                data = data[os.write(self._descriptor, data) :]
-            except OSError:
-                pass  # full, or broken: the transport finds out which
-        if data:
-            transport.write(data)
+        if self._transport is not None:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def is_stalled(self) -> bool:
         """Whether the peer has not taken a byte for too long."""
