@@ -206,6 +206,7 @@ class Bootstrap:
             )
             for name, urls in config.initial_members().items()
         ]
+        members.sort(key=lambda member: member.id)  # the log begins with them, everywhere alike
         local = next(member for member in members if member.name == config.name)
         return ids.cluster_id(member.id for member in members), local, members
 
