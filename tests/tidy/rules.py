@@ -63,7 +63,10 @@ ROOMS: Final = {
         "raft", "wal", "snapshot", "mvcc", "v2store", "apply", "server",
     ),
     "testing": _room("shipped helpers start a member as users do", "client", "config", "server"),
-    "sim": _room("drives the cores under one seed", "raft", "wal", "mvcc", "apply", "server", "snapshot"),
+    "sim": _room(
+        "drives the cores and the member's parts under one seed",
+        "raft", "wal", "mvcc", "apply", "watch", "server", "snapshot", "config",
+    ),
     "main": _room("the entry point", "config", "server", "rpc", "api", "metrics"),
 }  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""A whole cluster on one thread, from one seed: real members on a simulated machine, and judges who watch them.
+"""A whole cluster on one thread, from one seed: real members on a simulated machine, and judges who watch
+them.
 
 ``python -m kvorum.sim --seed N`` runs one storm; the same seed gives the same trace, always.
 
@@ -21,6 +22,6 @@
 | ``bugs.py`` | deliberate mistakes, by name, each with who must find it and how soon |
 
 May import every core and ``server``; nothing imports it. Deliberately not here: sockets, HTTP/2 and the peer
-protocol's framing (``tests/cluster`` runs those with real processes), and any flag in production code that would
-know of a simulation.
+protocol's framing (``tests/cluster`` runs those with real processes), and any flag in production code that
+would know of a simulation.
 """

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
         changes = _changes(options.set)
         profiles.adjusted(profiles.Profile(), changes)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         return 2
     seeds = range(options.seed, options.seed + 1) if options.seeds is None else options.seeds
     if len(seeds) == 1:
@@ -46,13 +46,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
 def _range(text: str) -> range:
     first, _, last = text.partition("..")
     return range(int(first), int(last) + 1)
 
 
 def _changes(settings: Iterable[str]) -> dict[str, Any]:
-    types = {field.name: type(field.default) for field in dataclasses.fields(profiles.Profile)}
+    defaults = profiles.Profile()
+    types = {
+        field.name: type(getattr(defaults, field.name)) for field in dataclasses.fields(profiles.Profile)
+    }
     changes: dict[str, Any] = {}
     for setting in settings:
         name, _, text = setting.partition("=")
@@ -68,7 +76,7 @@ def _changes(settings: Iterable[str]) -> dict[str, Any]:
 
 def _run(task: tuple[int, str | None, dict[str, Any], bool]) -> Verdict:
     seed, bug, changes, verbose = task
-    echo = print if verbose else None
+    echo = _say if verbose else None
     if bug is not None:
         return bugs.run_with(bug, seed, changes, echo=echo)
     return run(seed, profiles.adjusted(profiles.draw(seed), changes), echo=echo)
@@ -88,10 +96,10 @@ def _run_many(seeds: range, options: argparse.Namespace, changes: dict[str, Any]
         for task in tasks:
             failed += _one_of_many(_run(task), options, verdicts)
     took = time.perf_counter() - started
-    print(
+    _say(
         f"{len(verdicts)} seeds, {failed} failed; {sum(v.operations for v in verdicts)} operations,"
         f" {sum(v.entries for v in verdicts)} entries, {sum(v.terms for v in verdicts)} terms,"
-        f" {sum(v.starts for v in verdicts)} starts, {sum(v.snapshots for v in verdicts)} snapshots installed,"
+        f" {sum(v.starts for v in verdicts)} starts, {sum(v.snapshots for v in verdicts)} snapshots,"
         f" {sum(v.messages for v in verdicts)} messages, {sum(v.steps for v in verdicts)} steps,"
         f" {sum(v.simulated_seconds for v in verdicts):.0f} s simulated in {took:.1f} s"
     )
@@ -101,7 +109,7 @@ def _run_many(seeds: range, options: argparse.Namespace, changes: dict[str, Any]
 def _one_of_many(verdict: Verdict, options: argparse.Namespace, verdicts: list[Verdict]) -> int:
     verdicts.append(verdict)
     if verdict.checker:
-        print(f"seed {verdict.seed}: {verdict.what}\n  replay: {_replay(verdict, options)}", flush=True)
+        _say(f"seed {verdict.seed}: {verdict.what}\n  replay: {_replay(verdict, options)}")
         return 1
     return 0
 
@@ -117,11 +125,11 @@ def _replay(verdict: Verdict, options: argparse.Namespace) -> str:
 def _tell(verdict: Verdict, options: argparse.Namespace) -> None:
     if verdict.checker:
         if not options.verbose:
-            print("\n".join(verdict.tail[-TAIL_SHOWN:]))
-        print(f"\nseed {verdict.seed} FAILED  {verdict.what}\n  {verdict.profile}")
-        print(f"  replay: {_replay(verdict, options)} --verbose")
-    print(
-        f"seed {verdict.seed} trace {verdict.digest}: {verdict.operations} operations, {verdict.entries} entries,"
-        f" {verdict.terms} terms, {verdict.starts} starts, {verdict.snapshots} snapshots installed,"
-        f" {verdict.messages} messages, {verdict.lines} lines, {verdict.simulated_seconds:.1f} s simulated"
+            _say("\n".join(verdict.tail[-TAIL_SHOWN:]))
+        _say(f"\nseed {verdict.seed} FAILED  {verdict.what}\n  {verdict.profile}")
+        _say(f"  replay: {_replay(verdict, options)} --verbose")
+    _say(
+        f"seed {verdict.seed} trace {verdict.digest}: {verdict.operations} operations,"
+        f" {verdict.entries} entries, {verdict.terms} terms, {verdict.starts} starts,"
+        f" {verdict.snapshots} snapshots, {verdict.messages} messages, {verdict.lines} lines, {verdict.simulated_seconds:.1f} s simulated"
     )

@@ -1,8 +1,9 @@
-"""Clients: they put, get, delete, compare and swap, try again elsewhere, and often do not learn what became of it.
+"""Clients: they put, get, delete, compare and swap, try again elsewhere, and often do not learn what became
+of it.
 
-A client speaks to one member at a time, over a connection that breaks when the member does. What it asked for and
-was not answered may have happened, or may happen later: its outcome is unknown, and its next attempt is another
-operation, with a value of its own.
+A client speaks to one member at a time, over a connection that breaks when the member does. What it asked for
+and was not answered may have happened, or may happen later: its outcome is unknown, and its next attempt is
+another operation, with a value of its own.
 """
 
 import asyncio

@@ -2,18 +2,18 @@
 
 | checker | promise | Raft |
 |---|---|---|
-| ``member-invariants`` | ``RawNode.check_invariants``, of the member that has just done something, on a sample of steps | |
+| ``member-invariants`` | ``RawNode.check_invariants`` of whoever has done something, on a sample of steps | |
 | ``election-safety`` | one leader in a term; one vote per member and term, also across crashes | §5.2 |
 | ``log-matching`` | same term and index: same entry, same log before it | §5.3 |
 | ``leader-completeness`` | a new leader has every entry that was committed | §5.4 |
 | ``commit-rule`` | what a leader commits is synced on a majority of disks, and of its own term | §5.4.2 |
-| ``persist-before-send`` | a vote or an acknowledgement leaves when what it says is synced, and not before | Fig. 2 |
-| ``state-machine-safety`` | every member applies the same entry at an index, each once and in order | §5.4.3 |
+| ``persist-before-send`` | a vote or an acknowledgement leaves when what it says is synced | Fig. 2 |
+| ``state-machine-safety`` | all members apply the same entry at an index, each once and in order | §5.4.3 |
 | ``recovery`` | a restart finds all that was synced: term, vote and entries | Fig. 2 |
 | ``configuration`` | one change at a time; every member that applied one has the same configuration | §6 |
 
-"Synced" is what the simulated disk has been told to sync and has said it did (``machine.SimulatedWriter``), not what
-the member believes.
+"Synced" is what the simulated disk has been told to sync and has said it did (``machine.SimulatedWriter``),
+not what the member believes.
 """
 
 from collections.abc import Sequence
@@ -37,8 +37,9 @@ from kvorum.sim.trace import Trace, ViolationError
 if TYPE_CHECKING:
     from kvorum.sim.member import Member, Running
 
+
 def _is_quorum(config: Configuration, members: set[int]) -> bool:
-    """Whether these members can decide: a majority of the voters, and of the outgoing ones if there are any."""
+    """Whether these members can decide: a majority of the voters, and of the outgoing ones if any."""
     halves = (config.voters, config.voters_outgoing)
     return all(2 * len(members & half) > len(half) for half in halves if half)
 
@@ -265,15 +266,18 @@ class Judge:
             self._vote(message.term, member.id, member.id)
             self._is_durable(member, held, message.term, member.id)
         elif kind == MSG_APP_RESP and not message.reject and message.index:
-            if held.last < message.index or held.term < message.term:
-                raise ViolationError(
-                    "persist-before-send",
-                    f"{member.name} acknowledges entry {message.index} in term {message.term}; synced are"
-                    f" {held.last} and {held.term}",
-                )
+            self._is_held(member, held, message)
+
+    def _is_held(self, member: "Member", held: Held, message: Message) -> None:
+        if held.last < message.index or held.term < message.term:
+            raise ViolationError(
+                "persist-before-send",
+                f"{member.name} acknowledges entry {message.index} in term {message.term}; synced are"
+                f" {held.last} and {held.term}",
+            )
 
     def _is_durable(self, member: "Member", held: Held, term: int, vote: int) -> None:
-        if held.term == term and held.vote != vote or held.term < term:
+        if (held.term == term and held.vote != vote) or held.term < term:
             raise ViolationError(
                 "persist-before-send",
                 f"{member.name} sends its vote of term {term} for {vote:x}; synced is {held.vote:x} of"

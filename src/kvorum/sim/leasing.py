@@ -1,10 +1,10 @@
 """Lease holders, and what they were promised: a lease that is kept alive lives, one that is not ends.
 
-A renewal that was acknowledged promises its TTL from the moment it was asked for. Clocks drift, and for up to two
-election timeouts an old leader, cut off from the new one, may renew what that one counts down already (the new one
-adds one of them; etcd's bound is the same), so a lease that ends up to ``SLACK_ELECTIONS`` of them early is let pass.
-For the same reason an old leader may say of a lease that it is not there, as etcd's does; the one that leads the newest
-term may not.
+A renewal that was acknowledged promises its TTL from the moment it was asked for. Clocks drift, and for up to
+two election timeouts an old leader, cut off from the new one, may renew what that one counts down already
+(the new one adds one of them; etcd's bound is the same), so a lease that ends up to ``SLACK_ELECTIONS`` of
+them early is let pass. For the same reason an old leader may say of a lease that it is not there, as etcd's
+does; the one that leads the newest term may not.
 """
 
 import asyncio

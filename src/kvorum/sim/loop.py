@@ -1,8 +1,8 @@
 """An asyncio loop whose time is a number.
 
-Nothing is waited for: when nothing is left to run, the clock jumps to the next timer. Callbacks due at one time run
-in an order that depends on nothing but the order in which they were scheduled, so a program that takes its dice from
-a seed does the same things every time.
+Nothing is waited for: when nothing is left to run, the clock jumps to the next timer. Callbacks due at one
+time run in an order that depends on nothing but the order in which they were scheduled, so a program that
+takes its dice from a seed does the same things every time.
 """
 
 import asyncio

@@ -1,12 +1,14 @@
-"""What one member stands on: a clock that runs a little wrong, a disk that forgets, and a process that may die.
+"""What one member stands on: a clock that runs a little wrong, a disk that forgets, and a process that may
+die.
 
-The log and the ``.snap`` files are on ``wal/memdisk.py``'s disk, the worst that POSIX allows: after a power cut each
-sector that was not synced is there or not. The database is a real LMDB file in a temporary directory; LMDB promises
-that a crash leaves the last commit, and so it does here: a crash closes the file without committing. A sync that is
-stalled or refused is therefore simulated for the log only, and what LMDB committed is never taken back.
+The log and the ``.snap`` files are on ``wal/memdisk.py``'s disk, the worst that POSIX allows: after a power
+cut each sector that was not synced is there or not. The database is a real LMDB file in a temporary
+directory; LMDB promises that a crash leaves the last commit, and so it does here: a crash closes the file
+without committing. A sync that is stalled or refused is therefore simulated for the log only, and what LMDB
+committed is never taken back.
 
-A process may end in two ways. Killed, it leaves what it wrote in the kernel's cache: the next one reads it, although
-a power cut could still take it. With the power cut, only what was synced is sure.
+A process may end in two ways. Killed, it leaves what it wrote in the kernel's cache: the next one reads it,
+although a power cut could still take it. With the power cut, only what was synced is sure.
 """
 
 import errno
@@ -139,7 +141,9 @@ class Written:
 
 @final
 class WatchedWal:
-    """A ``Wal`` that keeps account of what was given to it, so that the judge knows what a sync makes durable."""
+    """A ``Wal`` that keeps account of what was given to it, so that the judge knows what a sync makes
+    durable.
+    """
 
     def __init__(self, wal: Wal) -> None:
         self._wal: Final = wal
@@ -162,7 +166,8 @@ class WatchedWal:
 
 @final
 class SimulatedWriter:
-    """Writes a batch at once and syncs it when the disk gets to it (``wal/writer.py`` with the kernel's sync).
+    """Writes a batch at once and syncs it when the disk gets to it (``wal/writer.py`` with the kernel's
+    sync).
 
     ``durable`` hears of what a finished sync brought to the disk, before anybody else does.
     """

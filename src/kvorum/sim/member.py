@@ -1,7 +1,7 @@
 """A member as it runs here: the parts of ``server/member.py`` without sockets, opened by the real bootstrap.
 
-What stands between the parts is simulated (``machine.py``, ``network.py``); the parts are the product's. A start goes
-through ``server/bootstrap.py`` as a real one does, whatever the crash before left on the disk.
+What stands between the parts is simulated (``machine.py``, ``network.py``); the parts are the product's. A
+start goes through ``server/bootstrap.py`` as a real one does, whatever the crash before left on the disk.
 """
 
 import math
@@ -170,7 +170,9 @@ class Member:
     # --- starting -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Open what is there and run. A disk that fails meanwhile ends it again; anything else is a violation."""
+        """Open what is there and run. A disk that fails meanwhile ends it again; anything else is a
+        violation.
+        """
         assert self.running is None, "started twice"
         cluster = self._cluster
         self.starts += 1

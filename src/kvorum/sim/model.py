@@ -1,11 +1,11 @@
 """etcd as a dictionary: what each entry of the log should have done, and what it should have answered.
 
-The model is fed with the entries that members apply, in the order of their indexes, each once. It is written for
-reading and not for speed, takes nothing from ``mvcc``, ``apply`` or ``lease``, and speaks protobuf with everybody. From
-its history any past revision can be read.
+The model is fed with the entries that members apply, in the order of their indexes, each once. It is written
+for reading and not for speed, takes nothing from ``mvcc``, ``apply`` or ``lease``, and speaks protobuf with
+everybody. From its history any past revision can be read.
 
-What it knows: put, delete, transaction (compares of version, create, mod and value; puts, ranges and deletes in both
-branches), compaction, lease grant and revocation. Other requests change no key.
+What it knows: put, delete, transaction (compares of version, create, mod and value; puts, ranges and deletes
+in both branches), compaction, lease grant and revocation. Other requests change no key.
 """
 
 from bisect import bisect_right
@@ -156,8 +156,8 @@ class Model:
         if kind == "txn":
             return self._txn(request.txn)
         if kind == "compaction":
-            return self._compact(request.compaction.revision)
-        if kind == "lease_grant":
+            self._compact(request.compaction.revision)
+        elif kind == "lease_grant":
             if request.lease_grant.ID in self.leases:
                 raise _RefusedError(LEASE_EXISTS)
             self.leases[request.lease_grant.ID] = request.lease_grant.TTL

@@ -1,7 +1,7 @@
 """The faults: what happens to members, disks, clocks and links during the storm.
 
-Each fault is a method that does something now and, where it does not last for good, schedules its end. Faults overlap
-as they come; a majority may be gone for a while. After the storm everything is mended.
+Each fault is a method that does something now and, where it does not last for good, schedules its end. Faults
+overlap as they come; a majority may be gone for a while. After the storm everything is mended.
 """
 
 import errno

@@ -1,8 +1,8 @@
 """Messages between members: lost, late, twice, out of order, or in one direction only.
 
-They travel as the bytes of ``raft/codec.py``. One thing never happens to them: a proposal that a follower passes on
-is not delivered twice. etcd's peers speak over connections that don't do that, and Raft's promise is about entries,
-not about requests: a proposal that is repeated is a second request.
+They travel as the bytes of ``raft/codec.py``. One thing never happens to them: a proposal that a follower
+passes on is not delivered twice. etcd's peers speak over connections that don't do that, and Raft's promise
+is about entries, not about requests: a proposal that is repeated is a second request.
 """
 
 import random

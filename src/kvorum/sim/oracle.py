@@ -1,21 +1,24 @@
-"""Holds every answer against the model: is the clients' history linearizable, and is nothing lost or done twice?
+"""Holds every answer against the model: is the clients' history linearizable, and is nothing lost or done
+twice?
 
-The model of correctness is strict serializability of the whole key space, with etcd's revision as witness. Members
-apply one sequence of entries (the judge sees to that); it is fed, in order, into ``model.Model``. A history passes if
+The model of correctness is strict serializability of the whole key space, with etcd's revision as witness.
+Members apply one sequence of entries (the judge sees to that); it is fed, in order, into ``model.Model``. A
+history passes if
 
 - an acknowledged write is in the sequence exactly once, and its answer (revision, previous values, deletions,
   branch and results of a transaction, error) is what the model says at its place;
-- a write that was definitely refused is not in the sequence; one whose outcome is unknown is there at most once;
+- a write that was definitely refused is not in the sequence; one whose outcome is unknown is there at most
+  once;
 - a linearizable read at revision R shows what the model has at R;
-- a place for every operation can be chosen between its beginning and its end. A write's place is its index. A read's
-  is anywhere from the entry that made R to the one that made R + 1, not included. As places are known, it is enough
-  that whatever ended before an operation began has a place not after its own (an interval order: if it holds for
-  pairs, it holds for all);
-- a serializable read shows what the model has at *some* revision that a member had by then, and on one run of one
-  member these revisions do not go back.
+- a place for every operation can be chosen between its beginning and its end. A write's place is its index. A
+  read's is anywhere from the entry that made R to the one that made R + 1, not included. As places are known,
+  it is enough that whatever ended before an operation began has a place not after its own (an interval order:
+  if it holds for pairs, it holds for all);
+- a serializable read shows what the model has at *some* revision that a member had by then, and on one run of
+  one member these revisions do not go back.
 
-To pass is to be linearizable: the sequence with the reads in their places is the witness. ``registers.py`` looks for a
-witness of its own without knowing of the log.
+To pass is to be linearizable: the sequence with the reads in their places is the witness. ``registers.py``
+looks for a witness of its own without knowing of the log.
 
 The same model says what watchers must see (``watching.py``) and what leases do (``leasing.py``).
 """

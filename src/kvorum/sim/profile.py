@@ -1,7 +1,7 @@
 """What a seed means: how large the cluster is, how much is asked of it, and which faults it gets.
 
-Each seed draws some of the faults and leaves out others (swarm testing): faults that always come together hide what
-one of them alone would show.
+Each seed draws some of the faults and leaves out others (swarm testing): faults that always come together
+hide what one of them alone would show.
 """
 
 import random
@@ -10,8 +10,8 @@ from typing import Any, Final, final
 
 FAULTS: Final = (
     "kill", "power_cut", "blackout", "pause", "isolate", "split", "one_way", "bridge", "loss", "delay",
-    "reorder", "stall", "slow_disk", "sync_error", "disk_full", "cut_between_calls", "transfer", "add", "remove",
-    "joint",
+    "reorder", "stall", "slow_disk", "sync_error", "disk_full", "cut_between_calls", "transfer",
+    "add", "remove", "joint",
 )  # fmt: skip
 """Everything that ``nemesis.py`` can do."""
 

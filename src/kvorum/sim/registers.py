@@ -1,16 +1,19 @@
-"""A second opinion on linearizability, key by key: is there any order of the operations that explains the answers?
+"""A second opinion on linearizability, key by key: is there any order of the operations that explains the
+answers?
 
-Every key is a register that is written, deleted, read, and compared and swapped. Linearizability is local (Herlihy
-and Wing, theorem 1), so each key is judged alone; of an operation on several keys each key sees its own part. Nothing
-here knows of the log or of revisions, so a mistake in the oracle's model cannot hide one of the members.
+Every key is a register that is written, deleted, read, and compared and swapped. Linearizability is local
+(Herlihy and Wing, theorem 1), so each key is judged alone; of an operation on several keys each key sees its
+own part. Nothing here knows of the log or of revisions, so a mistake in the oracle's model cannot hide one of
+the members.
 
-The search takes operations by the time of their answers (Lowe, "Testing for linearizability", 2017: just in time). A
-configuration is a value and which of the operations under way have happened already; when an operation is answered,
-those in which it has happened, or can be made to happen now by letting others happen before it, live on. If none does,
-there is no order.
+The search takes operations by the time of their answers (Lowe, "Testing for linearizability", 2017: just in
+time). A configuration is a value and which of the operations under way have happened already; when an
+operation is answered, those in which it has happened, or can be made to happen now by letting others happen
+before it, live on. If none does, there is no order.
 
-An operation of unknown outcome is under way for ever. One that would have written a value nobody ever saw is left out,
-as nothing could tell that it happened. If a key's configurations become too many, it is left undecided.
+An operation of unknown outcome is under way for ever. One that would have written a value nobody ever saw is
+left out, as nothing could tell that it happened. If a key's configurations become too many, it is left
+undecided.
 """
 
 import math
@@ -45,8 +48,8 @@ Value = bytes | None
 class Step:
     """What one operation does to one register.
 
-    ``before``: what it must find, if ``looks``; ``after``: what it leaves, if ``writes``. A compare and swap of
-    unknown outcome ``may_miss``: where it does not find what it looks for it does nothing.
+    ``before``: what it must find, if ``looks``; ``after``: what it leaves, if ``writes``. A compare and swap
+    of unknown outcome ``may_miss``: where it does not find what it looks for it does nothing.
     """
 
     name: str
@@ -76,12 +79,14 @@ def check(operations: Sequence[Operation]) -> int:
         if explained is None:
             undecided += 1
         elif explained:
-            raise ViolationError("registers", f"no order of operations on {key.decode()} explains {explained}")
+            raise ViolationError(
+                "registers", f"no order of operations on {key.decode()} explains {explained}"
+            )
     return undecided
 
 
 def explain(steps: Sequence[Step]) -> str | None:
-    """Search for an order: an empty text if there is one, the answer that rules all out, None if undecided."""
+    """Search for an order: an empty text if there is one, the answer that rules it out, None if undecided."""
     events = [(step.started, 0, at) for at, step in enumerate(steps)]
     events += [(step.ended, 1, at) for at, step in enumerate(steps) if step.ended < math.inf]
     under_way: set[int] = set()
@@ -136,7 +141,7 @@ def _without_unseen(steps: Sequence[Step]) -> list[Step]:
     ]
 
 
-# --- from operations to steps ---------------------------------------------------------------------------------
+# --- from operations to steps -----------------------------------------------------------------------------
 
 
 def _keys(operation: Operation) -> Iterator[bytes]:
@@ -164,14 +169,15 @@ def _steps(operation: Operation, key: bytes, values: Mapping[tuple[bytes, int], 
     request, response = operation.request, operation.response
     name, times = str(operation), (operation.started, operation.ended)
     if isinstance(request, PutRequest) and request.key == key:
-        known = isinstance(response, PutResponse) and request.prev_kv
-        before = None
-        if known and response is not None and response.HasField("prev_kv"):
-            before = response.prev_kv.value
-        yield Step(name, *times, looks=known, before=before, writes=True, after=request.value)
+        looks, before = False, None
+        if isinstance(response, PutResponse) and request.prev_kv:
+            looks, before = True, response.prev_kv.value if response.HasField("prev_kv") else None
+        yield Step(name, *times, looks=looks, before=before, writes=True, after=request.value)
     elif isinstance(request, DeleteRangeRequest) and in_range(key, request.key, request.range_end):
         yield _deletion(name, times, key, request, response)
-    elif isinstance(request, RangeRequest) and operation.kind == "read" and isinstance(response, RangeResponse):
+    elif (
+        isinstance(request, RangeRequest) and operation.kind == "read" and isinstance(response, RangeResponse)
+    ):
         if in_range(key, request.key, request.range_end) and not request.revision and not response.more:
             found = {kv.key: kv.value for kv in response.kvs}
             yield Step(name, *times, looks=True, before=found.get(key))

@@ -1,8 +1,8 @@
-"""Membership changes during the storm: members are added (with a vote, or as learners that are promoted later), removed,
-and several at once through joint consensus.
+"""Membership changes during the storm: members are added (with a vote, or as learners that are promoted
+later), removed, and several at once through joint consensus.
 
-A newcomer starts once some member has applied its addition, with nothing but the cluster's ID and its own. A removed
-member stops when it learns of that: from the log, or because the others turn its messages away.
+A newcomer starts once some member has applied its addition, with nothing but the cluster's ID and its own. A
+removed member stops when it learns of that: from the log, or because the others turn its messages away.
 """
 
 import asyncio
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 MOST_MEMBERS: Final = 5
 MOST_EVER: Final = 9
 FEWEST_VOTERS: Final = 3
-"""Of two, one that removes the other (or itself) and is cut off before that one knows leaves nobody who can lead."""
+"""Of two, one that removes the other (or itself) and is cut off before that one knows leaves nobody who can
+lead.
+"""
 REST_SECONDS: Final = 4.0
 """Between two removals, so that their number is known."""
 LOOK_SECONDS: Final = 0.2

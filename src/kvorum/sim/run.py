@@ -2,8 +2,8 @@
 
     create the cluster -> storm (faults and workload) -> mend everything -> settle -> last questions
 
-After the storm all members must come back, elect a leader, catch up and agree: equal HashKV, equal keys (those of the
-model), equal membership, every watcher complete, every lease that nobody keeps alive gone.
+After the storm all members must come back, elect a leader, catch up and agree: equal HashKV, equal keys
+(those of the model), equal membership, every watcher complete, every lease that nobody keeps alive gone.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Any, Final, final
 
 from kvorum.proto.rpc_pb2 import PutRequest, RangeRequest
 from kvorum.sim import profile as profiles
@@ -187,13 +187,12 @@ class Run:
             watcher = Watcher(cluster, f"w{number}", key, end, random.Random(dice.random()))
             cluster.watchers.append(watcher)
             watcher.open()
-        self._tasks = [
-            self._loop.create_task(self._doing(worker.run())) for worker in (*self._clients, *cluster.holders)
-        ]
+        work = [*(client.run() for client in self._clients), *(holder.run() for holder in cluster.holders)]
+        self._tasks = [self._loop.create_task(self._doing(each)) for each in work]
 
     _tasks: Sequence["asyncio.Task[None]"] = ()
 
-    async def _doing(self, work: "asyncio._CoroutineLike[None]") -> None:
+    async def _doing(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except (ViolationError, AssertionError) as error:
@@ -201,7 +200,6 @@ class Run:
 
     async def _settle(self) -> None:
         """Wait until everybody has come back, and everything is applied everywhere."""
-        cluster = self._cluster
         until = self._loop.now + SETTLE_SECONDS
         while True:
             await asyncio.sleep(0.5)
@@ -299,8 +297,8 @@ class Run:
             node = member.require().node
             node.cluster.check_invariants()
             config = raft_of(member.require()).config
-            voters = {info.id for info in node.cluster.voters()}
-            if (config.voters, config.members) != (voters, set(node.cluster.members)):
+            voters = frozenset(info.id for info in node.cluster.voters())
+            if config.voters != voters or config.members != frozenset(node.cluster.members):
                 raise ViolationError("membership", f"{member.name}: {config}, and members {sorted(voters)}")
             views[member.name] = (
                 tuple(node.cluster.listed()), tuple(sorted(node.cluster.removed)), node.store.conf_state,

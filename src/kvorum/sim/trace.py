@@ -1,7 +1,7 @@
 """What happened: a line each, a hash of all of them, and the last few for whoever has to read.
 
-Two runs of a seed are the same run if and only if their hashes are equal; so nothing may go into a line that is not
-the seed's doing: no address, no path, no time of day, no order of a set.
+Two runs of a seed are the same run if and only if their hashes are equal; so nothing may go into a line that
+is not the seed's doing: no address, no path, no time of day, no order of a set.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """Snapshots between members: the message, and with it a copy of the database.
 
-A real member sends a bbolt file that another process makes of its database, and another process makes a database of
-it again (``server/transfer.py``; ``tests/snapshot`` and ``tests/cluster`` have that). Here the LMDB file itself is
-copied, at one moment and to its last commit. What remains is the order of things, and where it can be cut off: on its
-way; received and not installed; installed and not yet known to be.
+A real member sends a bbolt file that another process makes of its database, and another process makes a
+database of it again (``server/transfer.py``; ``tests/snapshot`` and ``tests/cluster`` have that). Here the
+LMDB file itself is copied, at one moment and to its last commit. What remains is the order of things, and
+where it can be cut off: on its way; received and not installed; installed and not yet known to be.
 """
 
 import os
@@ -44,7 +44,8 @@ class Transfer:
         """A member sends a MsgSnap: what leaves is the state machine of now."""
         cluster = self._cluster
         sender = cluster.by_id[message.from_]
-        store = sender.require().node.store
+        sending = sender.require()
+        store = sending.node.store
         store.commit()
         self._sent += 1
         path = os.path.join(self._directory, f"{self._sent}.sent")
@@ -54,7 +55,7 @@ class Transfer:
         message.snapshot = Snapshot(metadata=metadata)
         cluster.trace.note(f"{sender.name} sends its snapshot at {metadata.index}")
         took = SECONDS * cluster.dice.expovariate(1.0)
-        cluster.loop.call_later(took, self._arrive, encode_message(message), path, sender, sender.running)
+        cluster.loop.call_later(took, self._arrive, encode_message(message), path, sender, sending)
 
     def _arrive(self, data: bytes, path: str, sender: "Member", sending: "Running") -> None:
         cluster = self._cluster

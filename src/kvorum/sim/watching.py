@@ -1,8 +1,8 @@
 """Watchers, and what they were promised: every change of their range, in order, once, none left out.
 
-A watcher reads sometimes slowly, so that its queue fills and it has to catch up from the store's history. When its
-member dies it goes on at another one, from the revision after the last that it saw. If that is compacted away it is
-told so, and begins again behind the compaction: the only gap there may be.
+A watcher reads sometimes slowly, so that its queue fills and it has to catch up from the store's history.
+When its member dies it goes on at another one, from the revision after the last that it saw. If that is
+compacted away it is told so, and begins again behind the compaction: the only gap there may be.
 """
 
 import random
