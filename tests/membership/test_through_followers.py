@@ -4,6 +4,7 @@ Real processes. The leader is Kvorum and then etcd, so that the follower's reque
 """
 
 import queue
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast, final
@@ -91,6 +92,30 @@ def test_leases_are_the_leaders(mixed: Cluster, leader: int, follower: int) -> N
     for lease in leases[1:]:
         client.revoke(lease)
     assert client.get(b"leased") is None
+
+
+def test_a_downgrade_that_etcd_allows(mixed: Cluster) -> None:
+    """etcd 3.5.1 proposes it, applies it, and forgets who waits; our members have to know the entry."""
+    mixed.lead(mixed.members[1])
+    ours, theirs = mixed.members[0], mixed.members[1]
+    wait_until(lambda: '"3.5.0"' in ask(ours.url + "/version"), "the version is agreed on")
+
+    def downgrade(client: Client, action: int, version: str) -> str:
+        request = pb.DowngradeRequest(version=version)
+        request.action = cast("pb.DowngradeRequest.DowngradeAction", action)
+        return client.call("etcdserverpb.Maintenance/Downgrade", request, pb.DowngradeResponse).version
+
+    with mixed.fresh_client(theirs, 1.0) as client, pytest.raises(grpc.RpcError):
+        downgrade(client, 1, "3.4")
+    assert [ask(member.peer_url + "/downgrade/enabled") for member in mixed.members] == ["true"] * 3
+    assert downgrade(mixed.client(ours), 2, "") == "3.5.0"
+    assert [ask(member.peer_url + "/downgrade/enabled") for member in mixed.members] == ["false"] * 3
+
+
+def ask(url: str) -> str:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=20) as response:
+        return str(response.read().decode())
 
 
 def test_a_lease_outlives_its_leader(tmp_path_factory: pytest.TempPathFactory) -> None:
