@@ -81,9 +81,7 @@ def get(name: str, value: bytes | None, started: float, ended: float) -> Step:
         pytest.param(
             [put("p", b"a", 0, 9), get("g1", b"a", 1, 2), get("g2", None, 3, 4)], "g2", id="there and gone"
         ),
-        pytest.param(
-            [put("p", b"a", 0, math.inf), get("g", b"a", 7, 8)], "", id="unknown, and happened late"
-        ),
+        pytest.param([put("p", b"a", 0, math.inf), get("g", b"a", 7, 8)], "", id="unknown, and late"),
         pytest.param(
             [put("p", b"a", 0, 1), put("q", b"b", 2, 3), get("g", b"a", 4, 5)], "g", id="lost write"
         ),

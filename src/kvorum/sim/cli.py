@@ -131,5 +131,6 @@ def _tell(verdict: Verdict, options: argparse.Namespace) -> None:
     _say(
         f"seed {verdict.seed} trace {verdict.digest}: {verdict.operations} operations,"
         f" {verdict.entries} entries, {verdict.terms} terms, {verdict.starts} starts,"
-        f" {verdict.snapshots} snapshots, {verdict.messages} messages, {verdict.lines} lines, {verdict.simulated_seconds:.1f} s simulated"
+        f" {verdict.snapshots} snapshots, {verdict.messages} messages, {verdict.lines} lines,"
+        f" {verdict.simulated_seconds:.1f} s simulated"
     )

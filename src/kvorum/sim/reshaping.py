@@ -74,7 +74,7 @@ class Reshaper:
         at = self._somewhere()
         if at is None:
             return
-        leaving = self._leaving(at)
+        leaving = self._leaving()
         if leaving is not None:
             self._propose(at, changes.removing(leaving.id))
 
@@ -83,7 +83,7 @@ class Reshaper:
         at = self._somewhere()
         if at is None:
             return
-        leaving = self._leaving(at)
+        leaving = self._leaving()
         newcomer = self._newcomer(at, is_learner=False, replaces=leaving is not None)
         steps: list[ConfChangeSingle] = []
         contexts: list[object] = []
@@ -121,13 +121,13 @@ class Reshaper:
         self._look()
         return info
 
-    def _leaving(self, at: Running) -> MemberInfo | None:
+    def _leaving(self) -> MemberInfo | None:
         cluster = self._cluster
         newest = max((member.require().node for member in cluster.up), key=lambda node: node.applied_index)
         if cluster.loop.now < self._rests_until or len(newest.cluster.voters()) < FEWEST_VOTERS:
             return None
         self._rests_until = cluster.loop.now + REST_SECONDS
-        return self._dice.choice(at.node.cluster.listed())
+        return self._dice.choice(newest.cluster.listed())
 
     def _propose(self, at: Running, change: Change) -> None:
         self._cluster.trace.note(f"{changes.KIND_NAMES[change.kind]} {change.member_id:x}")
