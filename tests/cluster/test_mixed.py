@@ -37,7 +37,7 @@ def leads_well(cluster: Cluster, member: Member, seed: int) -> None:
     assert cluster.leader() is member
     member.kill()
     cluster.wait_leader()
-    everything(cluster, seed + 1, rounds=10)
+    everything(cluster, seed + 1, rounds=6)
     member.start()
     same_everywhere(cluster)
 

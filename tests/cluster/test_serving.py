@@ -49,7 +49,7 @@ def test_a_load_from_many_clients_leaves_all_equal(form: Form) -> None:
     cluster = form(3)
     load = Load(cluster, seed=5, workers=6)
     with load.running(pause_seconds=0.0):
-        load.wait_acknowledged(500)
+        load.wait_acknowledged(300)
     load.check()
 
 

@@ -35,6 +35,7 @@ def test_a_lease_renewed_through_a_follower_lives_and_one_that_is_not_ends_every
     kept, left = client.grant(3).ID, client.grant(3).ID
     client.put(b"kept", b"", lease=kept)
     client.put(b"left", b"", lease=left)
+    cluster.wait_level()  # or the other's watch may begin before the put
     with WatchCall(cluster.client(watching)) as watch, KeepAliveCall(client) as call:
         watch.create(b"left")
         stop = threading.Event()

@@ -11,7 +11,7 @@ from tests.support.cluster import Cluster
 from tests.support.process import Member
 
 KEYS: Final = 40
-ROUNDS: Final = 40
+ROUNDS: Final = 20
 
 
 def everything(cluster: Cluster, seed: int, rounds: int = ROUNDS) -> None:
@@ -28,7 +28,7 @@ def everything(cluster: Cluster, seed: int, rounds: int = ROUNDS) -> None:
         first, last = sorted((_key(choose), _key(choose)))
         if choose.random() < 0.2:
             client.delete(first, last)
-        if number % 15 == 14:
+        if number % 8 == 7:
             client.compact(revision - 5, physical=choose.random() < 0.5)
 
 
