@@ -85,7 +85,16 @@ class Process:
 class Machine:
     """A member's disk, and how it behaves at the moment."""
 
-    __slots__ = ("dice", "directory", "disk", "fail_next_sync", "loop", "stalled_until", "sync_seconds")
+    __slots__ = (
+        "dice",
+        "directory",
+        "disk",
+        "fail_next_install",
+        "fail_next_sync",
+        "loop",
+        "stalled_until",
+        "sync_seconds",
+    )
 
     def __init__(self, loop: SimulatedLoop, directory: str, dice: random.Random) -> None:
         self.loop: Final = loop
@@ -97,6 +106,8 @@ class Machine:
         """How long a sync takes on average."""
         self.stalled_until = 0.0
         self.fail_next_sync = False
+        self.fail_next_install = False
+        """The power fails when the log has a snapshot's marker and the database is not in its place yet."""
 
     def next_sync_takes(self) -> float:
         """Seconds until a sync that begins now is done."""
@@ -117,7 +128,7 @@ class Machine:
         self.disk.fail_at = -1
         self.disk.fail_errno = errno.EIO
         self.disk.capacity_bytes = 1 << 40
-        self.fail_next_sync = False
+        self.fail_next_sync = self.fail_next_install = False
 
     def fill(self) -> None:
         """Leave no room on the disk."""

@@ -4,6 +4,7 @@ What stands between the parts is simulated (``machine.py``, ``network.py``); the
 start goes through ``server/bootstrap.py`` as a real one does, whatever the crash before left on the disk.
 """
 
+import errno
 import math
 import os
 import shutil
@@ -82,6 +83,8 @@ class SimulatedFiles:
 
     def install(self, index: int) -> None:
         """Put the database that was received for the snapshot at ``index`` in the place of this one."""
+        if self._machine.fail_next_install:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         self._received.install(index)
 
 
@@ -327,7 +330,9 @@ class Member:
 
     def _after_failure(self, running: Running) -> None:
         if self.running is running:
-            self._cluster.crashed(self, power=self.machine.disk.fail_at == 0)
+            self._cluster.crashed(
+                self, power=self.machine.disk.fail_at == 0 or self.machine.fail_next_install
+            )
 
     def _in_background(self, work: Callable[[], None], done: Callable[[], None]) -> None:
         running = self.running

@@ -41,6 +41,7 @@ class Nemesis:
             "sync_error": self._sync_error,
             "disk_full": self._disk_full,
             "cut_between_calls": self._cut_between_calls,
+            "install_error": self._install_error,
             "transfer": self._transfer,
             "add": self._reshaper.add,
             "remove": self._reshaper.remove,
@@ -78,7 +79,7 @@ class Nemesis:
             machine = member.machine
             machine.stalled_until = 0.0
             machine.sync_seconds = cluster.profile.sync_seconds
-            machine.fail_next_sync = False
+            machine.fail_next_sync = machine.fail_next_install = False
             machine.disk.fail_at = -1
             machine.disk.capacity_bytes = 1 << 40
             if member.running is not None and member.running.process.paused:
@@ -266,6 +267,13 @@ class Nemesis:
         if member is not None:
             member.machine.fail_next_sync = True
             self._cluster.trace.note(f"{member.name}'s next sync fails")
+
+    def _install_error(self) -> None:
+        """The power fails before the next snapshot that is received has replaced the database."""
+        member = self._some()
+        if member is not None:
+            member.machine.fail_next_install = True
+            self._cluster.trace.note(f"{member.name} loses its power when it installs a snapshot")
 
     def _disk_full(self) -> None:
         member = self._some()

@@ -10,8 +10,8 @@ from typing import Any, Final, final
 
 FAULTS: Final = (
     "kill", "power_cut", "blackout", "pause", "isolate", "split", "one_way", "bridge", "loss", "delay",
-    "reorder", "stall", "slow_disk", "sync_error", "disk_full", "cut_between_calls", "transfer",
-    "add", "remove", "joint",
+    "reorder", "stall", "slow_disk", "sync_error", "disk_full", "cut_between_calls", "install_error",
+    "transfer", "add", "remove", "joint",
 )  # fmt: skip
 """Everything that ``nemesis.py`` can do."""
 
