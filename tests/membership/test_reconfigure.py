@@ -122,23 +122,37 @@ def test_who_has_waited_for_too_long_is_told() -> None:
     run(scenario)
 
 
-def test_the_second_of_two_at_once_becomes_an_empty_entry() -> None:
+def test_the_second_of_two_at_once_waits_for_the_first() -> None:
     async def scenario() -> None:
-        machine = Machine().elect()
+        machine = Machine(max_learners=2).elect()
         asked = [
             asyncio.ensure_future(machine.reconfigure.add_member([f"http://10.0.0.{n}:2380"], True))
-            for n in (8, 9)
+            for n in (7, 8, 9)
         ]
         await settle()
         machine.drive()
         await asked[0]
-        assert not asked[1].done()
-        assert (machine.entries[-1].type, machine.entries[-1].data) == (ENTRY_NORMAL, b"")
-        machine.reconfigure.tick(machine.clock.time() + TIMEOUT_SECONDS)
-        with pytest.raises(EtcdError, match="late"):
-            await asked[1]
+        for one in asked[1:]:
+            assert not one.done()
+            machine.reconfigure.tick(machine.clock.time())
+            machine.drive()
+            await settle()
+        await asked[1]
+        with pytest.raises(EtcdError) as refused:
+            await asked[2]
+        assert refused.value is errors.ERR_TOO_MANY_LEARNERS
+        assert all(entry.data for entry in machine.entries if entry.index > 2), "none in vain"
 
     run(scenario)
+
+
+def test_what_comes_to_a_leader_too_soon_becomes_an_empty_entry() -> None:
+    machine = Machine().elect()
+    machine.raft.propose_conf_change(changes.adding(member(2, learner=True)).encoded(1))
+    machine.raft.propose_conf_change(changes.adding(member(3, learner=True)).encoded(2))
+    machine.drive()
+    assert [one.id for one in machine.cluster.listed()] == [1, 2]
+    assert (machine.entries[-1].type, machine.entries[-1].data) == (ENTRY_NORMAL, b"")
 
 
 def test_who_does_not_wait_any_more_is_forgotten() -> None:

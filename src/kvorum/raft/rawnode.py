@@ -413,6 +413,12 @@ class RawNode:
         return self._raft.lead == self._raft.id
 
     @property
+    def conf_change_under_way(self) -> bool:
+        """Whether this leader would log an empty entry instead of a membership change now."""
+        raft = self._raft
+        return self.is_leader and (raft.pending_conf_index > raft.log.applied or raft.config.is_joint)
+
+    @property
     def lead(self) -> int:
         """The leader's id as far as this member knows, NONE if it knows of none."""
         return self._raft.lead

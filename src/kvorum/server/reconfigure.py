@@ -3,10 +3,11 @@
 A change is an entry of its own kind. Whoever asks for one has it checked for danger (``strict.py``) and waits
 until it is applied here; then Raft's configuration, the members' names and addresses, and the connections
 change together, in the entry's place in the log. A change that no longer holds by then changes nothing, on
-any member, and who asked is told why. Raft takes one change at a time: one that is proposed while another is
-under way becomes an empty entry, and whoever waits for it is told that it took too long.
+any member, and who asked is told why. Raft takes one change at a time. A leader keeps the next one until it
+can be taken; what a follower sends meanwhile becomes an empty entry there, and whoever waits for it is told
+that it took too long (in etcd that is so at the leader as well).
 
-    proposed -- no leader --> kept --> proposed again with the next tick
+    proposed -- no leader, or another change is under way --> kept --> proposed again with the next tick
         \\-- applied --> checked --> raft, cluster, connections --> who waits
                              \\-- does not hold --> raft, as no change --> who waits
 
@@ -51,6 +52,10 @@ class Raft(Protocol):
     @property
     def is_leader(self) -> bool:
         """Whether this member leads."""
+
+    @property
+    def conf_change_under_way(self) -> bool:
+        """Whether a leader cannot take a change now."""
 
     def propose_conf_change(self, change: ConfChange | ConfChangeV2) -> None:
         """Put a change into the log. Raises ProposalDropped."""
@@ -256,6 +261,8 @@ class Reconfigure:
 
     def _try_to_propose(self, request_id: int) -> None:
         waiter = self._waiting[request_id]
+        if self._raft.conf_change_under_way:
+            return
         try:
             self._raft.propose_conf_change(waiter.change.encoded(request_id))
         except ProposalDropped:
