@@ -184,6 +184,9 @@ page numbers have bits; etcd's have three or four."""
 MAX_OUTGOING_SNAPSHOTS: Final = 8
 """Snapshots being sent or downloaded at once; each has a file as large as the database (etcd: no bound, each
 holds back the reuse of the database's pages instead)."""
+SNAPSHOT_RELEASE_DELAY_SECONDS: Final = 30.0
+"""For how long the log is kept whole after a member was sent a snapshot, so that it can catch up from there
+(etcd ``etcdserver/server.go``: ``releaseDelayAfterSnapshot``)."""
 SNAPSHOT_PIECE_BYTES: Final = 256 * 1024
 """A piece of a snapshot read from its file at once."""
 SNAPSHOT_READ_AHEAD_BYTES: Final = 4 * 1024 * 1024
@@ -365,6 +368,8 @@ PEER_READ_SECONDS: Final = 5.0
 """A stream on which nothing comes for so long is lost (etcd ``rafthttp``: DefaultConnReadTimeout)."""
 PEER_WRITE_SECONDS: Final = 5.0
 """A stream of which the peer takes not one byte for so long is given up (etcd: DefaultConnWriteTimeout)."""
+PEER_CLOSE_SECONDS: Final = 0.5
+"""How long streams may take to end at a shutdown before they are cut off (etcd: not at all)."""
 PEER_HEARTBEAT_SECONDS: Final = PEER_READ_SECONDS / 3
 """How often a stream says that it is there (etcd ``stream.go``: ConnReadTimeout / 3)."""
 PEER_DIAL_RETRY_SECONDS: Final = 0.1
@@ -468,3 +473,31 @@ COMMIT_NOTICE_SECONDS: Final = 0.002
 the next append of a client that puts one value after another, far below a heartbeat."""
 COMMIT_NOTICE_AWAITED_SECONDS: Final = 0.5
 """For how long after a forwarded proposal or read a follower is told at once."""
+
+# --- auth -------------------------------------------------------------------------------------------------
+
+MAX_AUTH_NAME_BYTES: Final = 511
+"""Longest name of a user or a role: what LMDB takes as a key (etcd: bbolt's 32,768)."""
+MAX_SIMPLE_TOKENS: Final = 200_000
+"""Simple tokens that a member knows; each was given for a right password. Those not used for longest go first
+(etcd: no bound but their time to live)."""
+TOKEN_SWEEP_SECONDS: Final = 1.0
+"""How often tokens whose time is up are forgotten (etcd ``simpleTokenTTLResolution``)."""
+TOKEN_WAIT_SECONDS: Final = 5.0
+"""How long a call waits for this member to apply the entry of its token (etcd: the call's deadline)."""
+MAX_CALLS_WAITING_FOR_TOKEN: Final = 1000
+"""How many calls may wait so; more are refused, since the index in a token is anybody's (etcd: no bound)."""
+PASSWORD_THREADS: Final = 1
+"""Threads that hash and check passwords, at the lowest priority: with two processors one of them stays for
+everything else (etcd: as many as there are calls)."""
+MAX_PASSWORDS_WAITING: Final = 256
+"""Calls that wait for their password to be looked at: at 60 ms each the last one's answer still comes before
+clients give up (etcd: no bound)."""
+MAX_PASSWORDS_WAITING_PER_CONNECTION: Final = 32
+"""Of one connection."""
+PASSWORDS_REMEMBERED: Final = 1000
+"""Pairs of password and hash that were found right, as keyed hashes, so that they need no bcrypt again."""
+JWT_KEY_CHECK_SECONDS: Final = 1.0
+"""How often the files with the keys of tokens are looked at for changes (etcd: at start only)."""
+MAX_JWT_BYTES: Final = 16_384
+"""Longest token whose signature is looked at (etcd: what a header may have)."""
