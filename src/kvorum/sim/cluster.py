@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kvorum.sim.watching import Watcher
 
 HEARTBEAT_MS: Final = 100
+CONNECT_SECONDS: Final = 0.5
 
 
 @final
@@ -77,6 +78,7 @@ class Cluster:
         for member in self.members:
             member.start()
         self.id = self.members[0].require().begun.cluster.id
+        self._connect()
 
     def _add(self, name: str, names: Sequence[str], state: str) -> Member:
         config = self._configure(name, names, state)
@@ -160,6 +162,20 @@ class Cluster:
             self._tell_sender(message, lambda sender: sender.require().node.removed_self())
             return
         member.running.process.run(lambda: node.guard(lambda: node.receive(message)))
+
+    def _connect(self) -> None:
+        """Members keep connecting to each other: one that was removed is turned away, and so learns of it."""
+        for member in self.up:
+            if any(self._turns_away(other, member) for other in self.up):
+                running = member.require()
+                running.process.run(running.node.removed_self)
+        if not self.is_over:
+            self.loop.call_later(CONNECT_SECONDS, self._connect)
+
+    def _turns_away(self, other: Member, member: Member) -> bool:
+        is_cut = self.network.is_cut(member.id, other.id) or self.network.is_cut(other.id, member.id)
+        node = other.require().node
+        return not is_cut and not other.require().process.paused and node.cluster.is_removed(member.id)
 
     def _lost(self, message: Message) -> None:
         """A connection that loses things is noticed, often."""
