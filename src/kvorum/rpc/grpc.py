@@ -39,9 +39,11 @@ class GrpcServer:
         """``alike``: another server, whose methods this one answers as well; its connections are its own."""
         self.options: Final = options if options is not None else GrpcOptions()
         self.logger: Final = logger if logger is not None else logging.getLogger("kvorum.rpc")
-        self.observer: Final = RpcObserver(self._active_streams) if alike is None else alike.observer
+        self.observer: Final[RpcObserver] = (
+            RpcObserver(self._active_streams) if alike is None else alike.observer
+        )
         self.connections: Final[dict[GrpcProtocol, None]] = {}
-        self.methods: Final = MethodTable(self.observer) if alike is None else alike.methods
+        self.methods: Final[MethodTable] = MethodTable(self.observer) if alike is None else alike.methods
         self._stopping = False
         self._all_closed: asyncio.Event | None = None
 

@@ -77,7 +77,8 @@ class StrictCheck:
         if not self._enabled:
             return
         voters = self._cluster.voters()
-        asked = {"requested-member-add": f"{{ID:{hex_id(member.id)} PeerURLs:{list(member.peer_urls)}}}"}
+        described = f"{{ID:{hex_id(member.id)} PeerURLs:{list(member.peer_urls)}}}"
+        asked: dict[str, object] = {"requested-member-add": described}
         if not member.is_learner and not may_add_voter(voters):
             self._refuse(
                 "rejecting member add request; not enough healthy members",
