@@ -138,6 +138,7 @@ class Member:
             write_marker=ready.write_marker,
             options=SnapshotOptions(config.snapshot_count, config.snapshot_catchup_entries),
             log=self.log,
+            in_flight=peers.peering.source.in_flight,
         )
         self.node = Node(
             member_id=begun.member_id,
@@ -192,6 +193,8 @@ class Member:
         assert self._begun is not None, "opened before"
         metrics = bind_metrics(node, self._begun, grpc.observer, health, quota_bytes=config.quota_bytes)
         self._peers.transport.figures.bind(metrics)
+        self._peers.peering.source.bind(metrics)
+        self._peers.peering.sink.bind(metrics)
         if config.enable_v2:
             self._v2_api = V2Api(node, self.log, config.name, asyncio.get_running_loop().call_soon)
             self._v2_api.install(http, config.max_request_bytes)

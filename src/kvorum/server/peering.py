@@ -48,7 +48,7 @@ class Peering:
 
     async def open_snapshot(self) -> OutgoingSnapshot:
         """The member's state as it is now, to be sent. Raises OSError."""
-        return await self.source.open()
+        return await self.source.open_for_member()
 
     async def receive_snapshot(self, message: Message, pieces: AsyncIterator[bytes]) -> None:
         """Take in a database, and only then the message that says what it is. Raises OSError, ValueError."""

@@ -4,6 +4,8 @@ Every ``--snapshot-count`` applied entries the backend is committed, so that it 
 then a ``.snap`` file is written beside the loop, then a marker in the WAL says so, and only then older
 segments and files go. On a restart replay begins there. In memory the last ``--snapshot-catchup-entries``
 stay for members that lag a little; a member that is alone has nobody to wait for and keeps almost none.
+While a snapshot is being sent, and for a while after, nothing is forgotten: whoever takes it in would find
+the log gone again that follows it, and be sent one snapshot after the other.
 Source: etcd ``server/etcdserver/server.go`` (triggerSnapshot, snapshot).
 """
 
@@ -67,7 +69,9 @@ class Snapshots:
         write_marker: Callable[[WalSnapshot, Callable[[], None]], None],
         options: SnapshotOptions,
         log: Logger,
+        in_flight: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``in_flight`` says whether a snapshot is on its way to another member."""
         self._raft: Final = raft
         self._store: Final = store
         self._files: Final = files
@@ -75,6 +79,7 @@ class Snapshots:
         self._write_marker: Final = write_marker
         self._options: Final = options
         self._log: Final = log
+        self._in_flight: Final = in_flight
         self._index = last_index
         self._forgotten = last_index
         self._saving = False
@@ -139,8 +144,11 @@ class Snapshots:
             self._files.release_to(index)
         keep_from = index - self._options.catchup_entries
         if keep_from > self._forgotten and not self.is_alone():
-            self._forget(keep_from)
-            self._log.info("compacted Raft logs", compact_index=keep_from)
+            if self._in_flight():
+                self._log.info("skip compaction since there is an inflight snapshot")
+            else:
+                self._forget(keep_from)
+                self._log.info("compacted Raft logs", compact_index=keep_from)
         self._in_background(lambda: self._files.purge(marker), self._purged)
 
     def _purged(self) -> None:

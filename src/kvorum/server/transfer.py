@@ -23,6 +23,7 @@ from typing import IO, Final, TypeVar, final
 
 from kvorum import failpoint, limits
 from kvorum.logging import Logger
+from kvorum.metrics import Metrics, histogram
 from kvorum.mvcc.backend import BackendError, lock_path
 from kvorum.mvcc.exchange import FileIdentity
 from kvorum.mvcc.install import Prepared, prepare, sync_directory
@@ -51,8 +52,12 @@ class OutgoingSnapshot:
         self.snapshot: Final = snapshot
         self.size: Final = size
         self._file: Final = file
-        self._closed: Final = closed
+        self._closed: Final = [closed]
         self._open = True
+
+    def when_closed(self, act: Callable[[], None]) -> None:
+        """Do this, too, when it is closed."""
+        self._closed.append(act)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The database, piece by piece."""
@@ -68,7 +73,8 @@ class OutgoingSnapshot:
         """Let the file go; does nothing the second time."""
         if self._open:
             self._open = False
-            self._closed()
+            for act in self._closed:
+                act()
             # To give back a large file's blocks takes a while.
             asyncio.get_running_loop().run_in_executor(None, self._file.close)
 
@@ -86,6 +92,35 @@ class SnapshotSource:
         self._directory: Final = directory
         self._turn: Final = asyncio.Lock()
         self._outgoing = 0
+        self._seconds: Final = histogram("etcd_disk_backend_snapshot_duration_seconds")
+        self._to_members = 0
+        self._held_until = 0.0
+
+    def bind(self, metrics: Metrics) -> None:
+        """Name the source of the metric."""
+        metrics.bind("etcd_disk_backend_snapshot_duration_seconds", self._seconds)
+
+    def in_flight(self) -> bool:
+        """Whether a member is being sent one, or was so lately that it may not have caught up."""
+        return self._to_members > 0 or asyncio.get_running_loop().time() < self._held_until
+
+    async def open_for_member(self) -> OutgoingSnapshot:
+        """The same as ``open``, for a member who will need the log behind it.
+
+        Raises: as ``open``.
+        """
+        self._to_members += 1
+        try:
+            snapshot = await self.open()
+        except BaseException:
+            self._to_members -= 1
+            raise
+        snapshot.when_closed(self._member_served)
+        return snapshot
+
+    def _member_served(self) -> None:
+        self._to_members -= 1
+        self._held_until = asyncio.get_running_loop().time() + limits.SNAPSHOT_RELEASE_DELAY_SECONDS
 
     async def open(self) -> OutgoingSnapshot:
         """A snapshot of all that is applied now, or a little later.
@@ -97,6 +132,7 @@ class SnapshotSource:
         if self._outgoing >= limits.MAX_OUTGOING_SNAPSHOTS:
             raise TransferError("too many snapshots are being sent")
         self._outgoing += 1
+        started = asyncio.get_running_loop().time()
         try:
             async with self._turn:
                 # without a name, or removed at once where there is no such thing
@@ -111,10 +147,11 @@ class SnapshotSource:
             raise
         position = exported.position
         metadata = SnapshotMetadata(position.conf_state, position.index, position.term)
-        return OutgoingSnapshot(Snapshot(v2, metadata), exported.size, file, self._let_go)
+        return OutgoingSnapshot(Snapshot(v2, metadata), exported.size, file, lambda: self._let_go(started))
 
-    def _let_go(self) -> None:
+    def _let_go(self, started: float) -> None:
         self._outgoing -= 1
+        self._seconds.observe(asyncio.get_running_loop().time() - started)
 
     async def _export(self, file: IO[bytes]) -> tuple[Exported, bytes]:
         backend = self._store.backend
@@ -160,6 +197,13 @@ class SnapshotSink:
         self._prepared: Final[dict[int, Prepared]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._save_seconds: Final = histogram("etcd_snap_db_save_total_duration_seconds")
+        self._sync_seconds: Final = histogram("etcd_snap_db_fsync_duration_seconds")
+
+    def bind(self, metrics: Metrics) -> None:
+        """Name the source of each metric; saving a database includes checking and preparing it."""
+        metrics.bind("etcd_snap_db_save_total_duration_seconds", self._save_seconds)
+        metrics.bind("etcd_snap_db_fsync_duration_seconds", self._sync_seconds)
 
     async def receive(self, message: Message, pieces: AsyncIterator[bytes]) -> None:
         """Store, check and prepare the database that comes with a MsgSnap; then it can be installed.
@@ -179,10 +223,12 @@ class SnapshotSink:
         if len(self._prepared) + len(self._receiving) >= limits.MAX_PREPARED_SNAPSHOTS:
             raise TransferError("other snapshots that were received have not been installed yet")
         self._receiving.add(index)
+        started = asyncio.get_running_loop().time()
         try:
             self._prepared[index] = await self._take_in(message.snapshot, pieces)
         finally:
             self._receiving.discard(index)
+        self._save_seconds.observe(asyncio.get_running_loop().time() - started)
         if self._timer is not None:
             self._timer.cancel()
         self._look_later()
@@ -272,7 +318,9 @@ class SnapshotSink:
         done = await process.run("kvorum.snapshot.intake", [source, target, message])
         if done.code:
             raise TransferError(f"the snapshot that was received is not sound: {done.trouble}")
-        records, *left_out = done.output.decode().splitlines()
+        counts, *left_out = done.output.decode().splitlines()
+        records, seconds = counts.split()
+        self._sync_seconds.observe(float(seconds))
         self._log.info("took in a database snapshot", records=int(records))
         if left_out:
             self._log.warn("left out buckets that are unknown here", buckets=left_out)

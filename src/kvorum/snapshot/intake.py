@@ -8,6 +8,7 @@ It may be behind: etcd before 3.5 does not note the index of every entry. What c
 """
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -44,6 +45,8 @@ class TakenIn:
     records: int
     left_out: tuple[bytes, ...]
     """Buckets of which nothing is known here."""
+    sync_seconds: float
+    """How long it took until it was durable."""
 
 
 def take_in(source: str, target: str, position: Position | None, v2: bytes) -> TakenIn:
@@ -73,11 +76,13 @@ def take_in(source: str, target: str, position: Position | None, v2: bytes) -> T
                 _note(writer, position)
             load_v2(v2, writer)
             _adopt(writer)
+            started = time.perf_counter()
             writer.finish()
+            seconds = time.perf_counter() - started
         except BaseException:
             writer.abandon()
             raise
-        return TakenIn(records, tuple(name for name in reader.buckets if name not in BUCKETS))
+        return TakenIn(records, tuple(name for name in reader.buckets if name not in BUCKETS), seconds)
 
 
 def _adopt(writer: BulkWriter) -> None:
@@ -104,7 +109,7 @@ def main(argv: Sequence[str]) -> int:
     except (*IntakeError, SnapFileError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write(f"{taken.records}\n")
+    sys.stdout.write(f"{taken.records} {taken.sync_seconds}\n")
     sys.stdout.writelines(name.decode("utf-8", "backslashreplace") + "\n" for name in taken.left_out)
     return 0
 
