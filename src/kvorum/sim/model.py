@@ -86,6 +86,7 @@ class Model:
     def __init__(self) -> None:
         self.revision = 1
         self.compacted = -1
+        self.compactions: set[int] = set()
         self.keys: dict[bytes, Value] = {}
         self.past: dict[bytes, list[Change]] = {}
         self.changes: list[Change] = []
@@ -237,6 +238,7 @@ class Model:
         if revision > self.revision:
             raise _RefusedError(FUTURE)
         self.compacted = revision
+        self.compactions.add(revision)
 
     def _revoke(self, lease: int) -> None:
         if self.leases.pop(lease, None) is None:
