@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def test_the_stream_is_etcds(kvorum: Member, connect: Callable[[Member], Client]
     (tmp_path / "db").write_bytes(content)
     with BboltReader(str(tmp_path / "db")) as reader:
         assert sum(1 for _ in reader.records(b"key")) == 30
+    with urllib.request.urlopen(f"{kvorum.url}/metrics") as page:
+        assert b"etcd_disk_backend_snapshot_duration_seconds_count 1\n" in page.read()
 
 
 def test_a_backup_under_load_is_of_one_moment(
