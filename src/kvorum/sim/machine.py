@@ -29,6 +29,9 @@ SEGMENT_BYTES: Final = 16 * 1024
 """Small, so that a run sees many cuts."""
 
 
+STALL_LOOK_SECONDS: Final = 0.25
+
+
 @final
 class Process:
     """One run of a member's program. What it scheduled dies with it, and waits while it is paused.
@@ -109,10 +112,17 @@ class Machine:
         self.fail_next_install = False
         """The power fails when the log has a snapshot's marker and the database is not in its place yet."""
 
-    def next_sync_takes(self) -> float:
-        """Seconds until a sync that begins now is done."""
-        took = self.sync_seconds * self.dice.expovariate(1.0) + 0.0001
-        return took + max(0.0, self.stalled_until - self.loop.now)
+    def when_synced(self, process: "Process", synced: Callable[[], None]) -> None:
+        """Call back when a sync that begins now is done, as long as the disk may stall meanwhile."""
+        loop = self.loop
+
+        def look() -> None:
+            if self.stalled_until > loop.now:
+                loop.call_later(min(self.stalled_until - loop.now, STALL_LOOK_SECONDS), process.run, look)
+            else:
+                synced()
+
+        loop.call_later(self.sync_seconds * self.dice.expovariate(1.0) + 0.0001, process.run, look)
 
     def process_died(self) -> None:
         """The process is gone, the machine is not."""
@@ -220,19 +230,10 @@ class SimulatedWriter:
                 refused = error
                 self._process.call_soon(lambda: self._finish(refused, 0.0))
                 return
-        took = self._machine.next_sync_takes()
-        self._machine.loop.call_later(
-            took, self._process.run, lambda: self._synced(batch, handle, took, written)
-        )
+        self._machine.when_synced(self._process, lambda: self._synced(batch, handle, written))
 
-    def _synced(self, batch: Batch, handle: int, took: float, written: list[Written]) -> None:
+    def _synced(self, batch: Batch, handle: int, written: list[Written]) -> None:
         machine = self._machine
-        if machine.stalled_until > machine.loop.now:
-            again = machine.next_sync_takes()
-            machine.loop.call_later(
-                again, self._process.run, lambda: self._synced(batch, handle, took + again, written)
-            )
-            return
         failure: OSError | None = None
         try:
             if machine.fail_next_sync:
@@ -246,7 +247,7 @@ class SimulatedWriter:
             self._log.fail(error)
         else:
             self._durable(written)
-        self._finish(failure, took)
+        self._finish(failure, self.stalled_seconds())
 
     def _finish(self, error: BaseException | None, took: float) -> None:
         done, self._done = self._done, None

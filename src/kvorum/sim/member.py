@@ -347,8 +347,7 @@ class Member:
             else:
                 process.call_soon(done)
 
-        took = self.machine.next_sync_takes()
-        self._cluster.loop.call_later(took, process.run, run)
+        self.machine.when_synced(process, run)
 
     def describe(self) -> str:
         """Where it stands, for people."""
