@@ -481,8 +481,6 @@ MAX_AUTH_NAME_BYTES: Final = 511
 MAX_SIMPLE_TOKENS: Final = 200_000
 """Simple tokens that a member knows; each was given for a right password. Those not used for longest go first
 (etcd: no bound but their time to live)."""
-TOKEN_SWEEP_SECONDS: Final = 1.0
-"""How often tokens whose time is up are forgotten (etcd ``simpleTokenTTLResolution``)."""
 TOKEN_WAIT_SECONDS: Final = 5.0
 """How long a call waits for this member to apply the entry of its token (etcd: the call's deadline)."""
 MAX_CALLS_WAITING_FOR_TOKEN: Final = 1000

@@ -6,8 +6,9 @@ known here, one at a time: a token that names another one is no token. Source of
 ``server/auth/jwt.go``, ``options.go``.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 import jwt
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.x509 import load_pem_x509_certificate
+from jwt.warnings import InsecureKeyLengthWarning
 
 from kvorum.auth.identity import Identity
 from kvorum.auth.tokens import TokenOptionsError
@@ -47,11 +49,14 @@ _CURVES: Final = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r
 @final
 @dataclass(frozen=True)
 class JwtKeys:
-    """How tokens are signed and verified. ``signing`` is None where only the public key is known."""
+    """How tokens are signed and verified. ``signing`` is None where only the public key is known; ``weak``
+    says that a key is shorter than its method asks for.
+    """
 
     method: str
     signing: Any
     verifying: Any
+    weak: bool = False
 
     def __repr__(self) -> str:
         return f"JwtKeys({self.method})"
@@ -71,7 +76,7 @@ def make_keys(method: str, public_pem: bytes, private_pem: bytes) -> JwtKeys:
     if family == "HS":
         if not private_pem:
             raise TokenOptionsError("auth: missing key data")
-        return JwtKeys(method, private_pem, private_pem)
+        return _tried(JwtKeys(method, private_pem, private_pem))
     private: Any = _load(serialization.load_pem_private_key, private_pem, None) if private_pem else None
     public: Any = _load(_load_public, public_pem) if public_pem else None
     _check_kind(method, private, public)
@@ -84,7 +89,23 @@ def make_keys(method: str, public_pem: bytes, private_pem: bytes) -> JwtKeys:
     curve = _CURVES.get(method)
     if curve is not None and verifying.curve.name != curve:
         raise TokenOptionsError(f"auth: the key's curve is not that of {method}")
-    return JwtKeys(method, private, verifying)
+    return _tried(JwtKeys(method, private, verifying))
+
+
+def _tried(keys: JwtKeys) -> JwtKeys:
+    """Sign and verify once, so that what cannot be is known now."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InsecureKeyLengthWarning)
+        try:
+            if keys.signing is not None:
+                jwt.encode({}, keys.signing, keys.method)
+            jwt.get_algorithm_by_name(keys.method).prepare_key(keys.verifying)
+        except (jwt.PyJWTError, ValueError, TypeError):
+            raise TokenOptionsError(f"auth: the key is not one for {keys.method}") from None
+    if not caught:
+        return keys
+    warnings.simplefilter("ignore", InsecureKeyLengthWarning)  # said once, by who asked for the keys
+    return replace(keys, weak=True)
 
 
 def _check_kind(method: str, private: object, public: object) -> None:
@@ -184,9 +205,6 @@ class JwtTokens:
         """Nothing is remembered."""
 
     def forget_all(self) -> None:
-        """Nothing is remembered."""
-
-    def sweep(self) -> None:
         """Nothing is remembered."""
 
 

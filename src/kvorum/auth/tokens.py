@@ -44,9 +44,6 @@ class TokenProvider(Protocol):
     def forget_all(self) -> None:
         """Permissions are not checked any more."""
 
-    def sweep(self) -> None:
-        """Called now and then: forget what has expired."""
-
 
 @final
 class SimpleTokens:
@@ -92,6 +89,7 @@ class SimpleTokens:
     def assign(self, username: str, revision: int, prefix: str, index: int, *, asked_here: bool) -> str:
         """Give a user the token of an entry."""
         token = f"{prefix}.{index}"
+        self._sweep()
         if len(self._tokens) >= self._max_tokens:
             del self._tokens[next(iter(self._tokens))]
         self._tokens[token] = (username, self._clock() + self._ttl_seconds)
@@ -106,7 +104,7 @@ class SimpleTokens:
         """Forget all tokens."""
         self._tokens.clear()
 
-    def sweep(self) -> None:
+    def _sweep(self) -> None:
         """Forget those whose time is up; in the time of what there is to forget."""
         now = self._clock()
         expired = []
@@ -144,9 +142,6 @@ class NoTokens:
         """There is nothing."""
 
     def forget_all(self) -> None:
-        """There is nothing."""
-
-    def sweep(self) -> None:
         """There is nothing."""
 
 
