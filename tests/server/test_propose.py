@@ -102,3 +102,27 @@ def test_a_member_that_stops_answers_everyone() -> None:
     c.proposals.fail_all(errors.ERR_STOPPED)
     assert c.errors == [("a", errors.ERR_STOPPED), ("b", errors.ERR_STOPPED)]
     assert c.proposals.take() == []
+
+
+def test_a_snapshot_ends_the_waiting_for_what_was_proposed_and_not_for_what_is_still_here() -> None:
+    c = Conversation()
+    c.propose("proposed")
+    c.proposals.take()
+    c.propose("queued")
+    c.proposals.overtaken()
+    assert c.errors == [("proposed", errors.ERR_TIMEOUT)]
+    (data,) = c.proposals.take()
+    c.proposals.applied(requests.decode(data)[0], Result(1, b""))
+    assert c.errors[1:] == [("queued", None)]
+
+
+def test_what_was_answered_as_too_late_is_not_proposed_any_more() -> None:
+    c = Conversation()
+    c.propose("early")
+    c.proposals.expire(0.0)
+    c.proposals.put_back(c.proposals.take())  # no leader
+    c.propose("later")
+    c.proposals.expire(7.0)
+    assert c.errors == [("early", errors.ERR_TIMEOUT)]
+    (data,) = c.proposals.take()
+    assert c.proposals.parsed(requests.decode(data)[0]) == "later"

@@ -36,6 +36,7 @@ from kvorum.raft.types import (
     Snapshot,
 )
 from kvorum.server import requests
+from kvorum.server.auth import Auth
 from kvorum.server.header import Header
 from kvorum.server.ids import RequestIdGenerator
 from kvorum.server.leases import Leases
@@ -116,8 +117,10 @@ class Node:
         self._watches: Final = Watches(self.watch_hub, timers, loop.guard)
         self.observers: Final = Observers()
         self.v2: Final = V2(self, store, cluster, wall_clock)
+        self.auth: Final = Auth(self, store, self.lessor, timers, log, options)
+        told, v2 = self._changed, self.v2.applier
         self._applier: Final = Applier(
-            store, cluster, self.lessor, notify=self._changed, clock=timers.time, v2=self.v2.applier
+            store, cluster, self.lessor, self.auth.applier, notify=told, clock=timers.time, v2=v2
         )
         timeout = options.request_timeout_seconds
         self.proposals: Final = Proposals(
@@ -216,23 +219,23 @@ class Node:
             self._log.warn("alarm raised", alarm="NOSPACE", quota_size_bytes=quota)
         return False
 
-    def propose(self, number: int, body: bytes, done: Done, parsed: object = None) -> None:
+    def propose(self, number: int, body: bytes, done: Done, parsed: object = None, who: bytes = b"") -> None:
         """Put a request into the log; ``done`` gets what applying it gave.
 
-        ``parsed`` is what the caller made of ``body`` (``Applier.apply``); it must not change any more.
+        ``parsed`` and ``who`` are as in ``Applier.apply``; what was parsed must not change any more.
 
         Raises:
             EtcdError: ERR_REQUEST_TOO_LARGE, ERR_REQUEST_TOO_MANY_REQUESTS, ERR_STOPPED.
         """
         if self._stopped:
             raise ERR_STOPPED
-        self.proposals.propose(number, body, done, self._raft.commit - self.applied_index, parsed)
+        self.proposals.propose(number, body, done, self._raft.commit - self.applied_index, parsed, who)
 
     def propose_as_leader(self, batch: Sequence[tuple[int, bytes, Done]]) -> None:
         """Put requests into this member's own log if it leads, at once: they must not reach another leader,
         who may know better by then. If it does not lead they are answered with ERR_NOT_LEADER.
         """
-        data = [self.proposals.enter(*request) for request in batch]
+        data = [self.proposals.enter(*request, self.auth.root()) for request in batch]
         try:
             if not self._raft.is_leader:
                 raise ProposalDropped("another member leads")
@@ -312,8 +315,8 @@ class Node:
             elif not entry.data:
                 self._begin_term()
             else:
-                request_id, number, body = requests.decode(entry.data)
-                result = applier.apply(number, body, proposals.parsed(request_id))
+                request_id, number, body, who = requests.decode(entry.data)
+                result = applier.apply(number, body, proposals.parsed(request_id), who)
                 proposals.applied(request_id, result)
         self._raft.applied_to(self.applied_index)
         store.commit_if_due(self.timers.time())
@@ -347,12 +350,14 @@ class Node:
         self.cluster.recover(store)
         self.v2.reload(store)
         self._applier.alarms.restore()
+        self.auth.reload()
         self.lessor.restore()
         self.lessor.reattach(store.restored_leases)
         store.restored_leases.clear()
         self.watch_hub.restore(store.revision)
         self.observers.restored()
         self.reconfigure.installed()
+        self.proposals.overtaken()
         self._raft.applied_to(metadata.index)
         self._log.info("applied snapshot", fields)
 

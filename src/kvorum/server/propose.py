@@ -68,13 +68,19 @@ class Proposals:
         return len(self._pending)
 
     def propose(
-        self, number: int, body: bytes, done: Done, applied_gap: int = 0, parsed: object = None
+        self,
+        number: int,
+        body: bytes,
+        done: Done,
+        applied_gap: int = 0,
+        parsed: object = None,
+        who: bytes = b"",
     ) -> None:
         """Queue the request ``body`` of InternalRaftRequest's field ``number``; ``done`` gets the result,
         once.
 
         ``applied_gap`` is how many committed entries are not yet applied. ``parsed`` is what the caller made
-        of ``body``, kept for applying so that it is not made twice.
+        of ``body``, kept for applying so that it is not made twice. ``who`` asks is an encoded ``Identity``.
 
         Raises:
             EtcdError: ERR_REQUEST_TOO_LARGE, ERR_REQUEST_TOO_MANY_REQUESTS.
@@ -85,7 +91,7 @@ class Proposals:
         ):
             raise errors.ERR_REQUEST_TOO_MANY_REQUESTS
         request_id = self._ids.next_varint()
-        data = requests.encode(number, body, request_id)
+        data = requests.encode(number, body, request_id, who)
         if len(data) > self._max_request_bytes:
             raise errors.ERR_REQUEST_TOO_LARGE
         self._proposed += 1
@@ -95,12 +101,12 @@ class Proposals:
         if len(self._queue) == 1:
             self._kick()
 
-    def enter(self, number: int, body: bytes, done: Done) -> bytes:
+    def enter(self, number: int, body: bytes, done: Done, who: bytes = b"") -> bytes:
         """Wait for a request that the caller itself gives to Raft; returns the entry's data."""
         request_id = self._ids.next_varint()
         self._proposed += 1
         self._pending[request_id] = (self._proposed, done, None)
-        return requests.encode(number, body, request_id)
+        return requests.encode(number, body, request_id, who)
 
     def withdraw(self, batch: Sequence[bytes]) -> None:
         """Answer "not leader" to what was entered and Raft did not take."""
@@ -155,6 +161,14 @@ class Proposals:
         kept = [data for data in self._queue if requests.decode(data)[0] in pending]
         self._queue = kept
         self._queued_bytes = sum(map(len, kept))
+
+    def overtaken(self) -> None:
+        """A snapshot has replaced the log: what was proposed may be in it or may come to nothing. Nobody will
+        say which, so the calls are told now what they would be told when their time is up.
+        """
+        queued = {requests.decode(data)[0] for data in self._queue}
+        for request_id in [request_id for request_id in self._pending if request_id not in queued]:
+            self._fail(request_id, errors.ERR_TIMEOUT)
 
     def fail_all(self, error: errors.EtcdError) -> None:
         """Answer ``error`` to every waiting call: the member stops."""
