@@ -5,6 +5,8 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvorum.auth import identity
+from kvorum.auth.identity import Identity
 from kvorum.proto.membership_pb2 import ClusterVersionSetRequest
 from kvorum.proto.raft_internal_pb2 import InternalRaftRequest
 from kvorum.proto.rpc_pb2 import LeaseGrantRequest, PutRequest
@@ -23,7 +25,30 @@ def test_a_put_is_encoded_as_protobuf_would_and_opened_again(
     message.header.ID = request_id
     data = requests.encode(requests.PUT, put.SerializeToString(), varint(request_id))
     assert data == message.SerializeToString()
-    assert requests.decode(data) == (varint(request_id), requests.PUT, put.SerializeToString())
+    assert requests.decode(data) == (varint(request_id), requests.PUT, put.SerializeToString(), b"")
+
+
+@given(IDS, st.text(max_size=200), st.integers(0, 1 << 63), st.binary(max_size=200))
+def test_who_asked_goes_along_as_protobuf_would_have_it(
+    request_id: int, name: str, revision: int, value: bytes
+) -> None:
+    put = PutRequest(key=b"k", value=value)
+    message = InternalRaftRequest(put=put)
+    message.header.ID = request_id
+    message.header.username = name
+    message.header.auth_revision = revision
+    who = Identity(name, revision)
+    data = requests.encode(requests.PUT, put.SerializeToString(), varint(request_id), who.encode())
+    assert data == message.SerializeToString()
+    opened = (varint(request_id), requests.PUT, put.SerializeToString(), who.encode())
+    assert requests.decode(data) == opened
+    assert requests.decode(message.SerializeToString()) == opened
+    assert identity.decode(opened[3]) == who
+
+
+def test_what_a_later_version_puts_into_the_header_is_passed_over() -> None:
+    data = requests.encode(requests.PUT, b"", b"\x05", b"\x12\x01a\x18\x03\x20\x01")
+    assert requests.decode(data) == (b"\x05", requests.PUT, b"", Identity("a", 3).encode())
 
 
 def test_fields_stand_in_the_order_of_their_numbers() -> None:
@@ -37,7 +62,7 @@ def test_fields_stand_in_the_order_of_their_numbers() -> None:
 
 def test_an_entry_that_another_kind_of_member_made_is_opened_by_protobuf() -> None:
     message = InternalRaftRequest(ID=9, lease_grant=LeaseGrantRequest(TTL=5, ID=3))
-    request_id, number, body = requests.decode(message.SerializeToString())
+    request_id, number, body, _ = requests.decode(message.SerializeToString())
     assert (request_id, number) == (b"\x09", 8)
     assert LeaseGrantRequest.FromString(body).TTL == 5
 
@@ -45,7 +70,7 @@ def test_an_entry_that_another_kind_of_member_made_is_opened_by_protobuf() -> No
 @given(st.binary(min_size=1, max_size=80))
 def test_garbage_is_refused_or_opened_but_never_anything_else(data: bytes) -> None:
     try:
-        request_id, number, body = requests.decode(data)
+        request_id, number, body, _ = requests.decode(data)
     except DecodeError:
         return
     if number in (0, requests.PUT):
@@ -63,11 +88,12 @@ def test_a_body_that_looks_like_a_header_does_not_confuse(request_id: int, key: 
         varint(request_id),
         requests.PUT,
         body,
+        b"",
     )
 
 
 def test_an_empty_request_is_known_by_its_id() -> None:
-    assert requests.decode(InternalRaftRequest(ID=5).SerializeToString()) == (b"\x05", 0, b"")
+    assert requests.decode(InternalRaftRequest(ID=5).SerializeToString()) == (b"\x05", 0, b"", b"")
 
 
 def test_truncated_entries_are_refused() -> None:

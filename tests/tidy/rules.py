@@ -47,7 +47,7 @@ ROOMS: Final = {
     ),
     "api": _room(
         "talks to the member, never to storage or the log; the watch hub's queues are its to write out",
-        "rpc", "server", "apply", "watch", "v2store",
+        "rpc", "server", "apply", "watch", "v2store", "auth",
     ),
     "server": _room(
         "the Ready loop and the assembly: every room below it, and the shells it starts",
@@ -100,7 +100,7 @@ class Core:
 
 CORES: Final = (
     Core(
-        ("raft/", "wal/record", "mvcc/index", "mvcc/keyset", "watch/", "lease/", "v2store/"),
+        ("raft/", "wal/record", "mvcc/index", "mvcc/keyset", "watch/", "lease/", "v2store/", "auth/"),
         IO | TIME_AND_CHANCE,
         "a sans-IO core",
     ),

@@ -99,7 +99,7 @@ def test_a_raw_entry_of_another_member_is_known_for_one(request: V2Request, requ
     assert opened.id == request_id
     opened.id = 0
     assert slots(opened) == slots(request)
-    assert requests.decode(data) == (varint(request_id), requests.V2, data)
+    assert requests.decode(data) == (varint(request_id), requests.V2, data, b"")
     assert slots(V2Request.decode(requests.decode(data)[2])) == {**slots(request), "id": request_id}
 
 
@@ -107,7 +107,7 @@ def test_a_raw_entry_of_another_member_is_known_for_one(request: V2Request, requ
 def test_an_entry_of_ours_is_opened_by_hand(request: V2Request, request_id: int) -> None:
     body = request.encode()
     data = requests.encode(requests.V2, body, varint(request_id))
-    assert requests.decode(data) == (varint(request_id), requests.V2, body)
+    assert requests.decode(data) == (varint(request_id), requests.V2, body, b"")
     assert decode_raw(data) is None
 
 

@@ -10,6 +10,7 @@ from kvorum import errors
 from kvorum.apply import kv, txn
 from kvorum.apply import range as ranges
 from kvorum.apply.alarms import NOSPACE, Alarms
+from kvorum.apply.auth import AuthApplier
 from kvorum.apply.v2 import V2Applier
 from kvorum.lease.lessor import Lessor
 from kvorum.mvcc.keyvalue import is_delete, key_of, parse
@@ -88,7 +89,7 @@ class UnknownRequestError(Exception):
 
 @final
 class Applier:
-    """Applies requests to the store, the leases and the membership, in the order they are given.
+    """Applies requests to the store, the leases, the users and the membership, in the order they are given.
 
     ``notify(revision, changes)`` hears of every revision, once it is current. ``clock`` tells the lessor when
     its leases expire; nothing that is stored depends on it. ``v2`` applies v2 requests, which are unknown
@@ -100,7 +101,7 @@ class Applier:
         store: Store,
         membership: Membership,
         lessor: Lessor,
-        *,
+        auth: AuthApplier,
         notify: Callable[[int, Sequence[bytes]], None],
         clock: Callable[[], float],
         v2: V2Applier | None = None,
@@ -112,6 +113,8 @@ class Applier:
         self._clock: Final = clock
         self._membership: Final = membership
         self._v2: Final = v2
+        self._auth: Final = auth
+        self._users: Final = auth.store
         self._operations: Final[dict[int, Callable[[bytes, object], tuple[int, bytes]]]] = {
             _RANGE: self._range,
             _PUT: self._put,
@@ -125,13 +128,14 @@ class Applier:
             _CLUSTER_VERSION_SET: self._cluster_version_set,
             _CLUSTER_MEMBER_ATTR_SET: self._cluster_member_attr_set,
             _DOWNGRADE_INFO_SET: self._downgrade_info_set,
+            **auth.operations,
         }
 
-    def apply(self, number: int, body: bytes, parsed: object = None) -> Result:
+    def apply(self, number: int, body: bytes, parsed: object = None, who: bytes = b"") -> Result:
         """Apply the request ``body`` that stood in field ``number`` of its InternalRaftRequest.
 
         ``parsed`` is what the member that proposed it made of the same bytes: a PutRequest, an OpenedTxn, or
-        None.
+        None. ``who`` asked is an encoded ``Identity``.
 
         Raises:
             UnknownRequestError: this version has no such request.
@@ -143,6 +147,10 @@ class Applier:
             raise UnknownRequestError(
                 f"the log holds a request of field {number}, which this version does not know"
             )
+        if self._users.enabled:
+            refusal = self._auth.refusal(number, body, parsed, who)
+            if refusal is not None:
+                return Result(0, b"", refusal)
         try:
             revision, response = operation(body, parsed)
         except errors.EtcdError as error:

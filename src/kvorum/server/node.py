@@ -118,9 +118,8 @@ class Node:
         self.observers: Final = Observers()
         self.v2: Final = V2(self, store, cluster, wall_clock)
         self.auth: Final = Auth(self, store, self.lessor, timers, log, options)
-        told, v2 = self._changed, self.v2.applier
         self._applier: Final = Applier(
-            store, cluster, self.lessor, self.auth.applier, notify=told, clock=timers.time, v2=v2
+            store, cluster, self.lessor, self.auth.applier, self._changed, timers.time, self.v2.applier
         )
         timeout = options.request_timeout_seconds
         self.proposals: Final = Proposals(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 from kvorum import limits
+from kvorum.auth.tokens import TokenProvider
 from kvorum.lease.terms import minimum_ttl
 
 
@@ -20,6 +21,10 @@ class NodeOptions:
     quota_bytes: int = 0
     """0 is no limit."""
     strict_reconfig_check: bool = True
+    tokens: TokenProvider | None = None
+    """How users show who they are; None for simple tokens."""
+    token_ttl_seconds: float = 300
+    """How long a simple token is good (``--auth-token-ttl``)."""
 
     @property
     def minimum_lease_ttl_seconds(self) -> int:

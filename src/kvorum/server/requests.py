@@ -1,12 +1,14 @@
 """What a log entry holds: ``etcdserverpb.InternalRaftRequest``, made and opened without message objects.
 
 A client's request is embedded as the bytes that came in (they were parsed once, for validation), followed by
-the header with the request's ID, as etcd writes it. Entries made elsewhere are opened by protobuf; those of
-members up to 3.5 may be a v2 request and nothing else.
+the header with the request's ID, and with who asked while permissions are checked, as etcd writes it. Entries
+made elsewhere are opened by protobuf; those of members up to 3.5 may be a v2 request and nothing else.
 """
 
 from typing import Final
 
+from kvorum.auth import identity
+from kvorum.auth.identity import Identity
 from kvorum.proto.raft_internal_pb2 import InternalRaftRequest
 from kvorum.proto.wire import read_varint, varint
 from kvorum.v2store.request import decode_raw
@@ -22,6 +24,23 @@ LEASE_GRANT: Final = 8
 LEASE_REVOKE: Final = 9
 ALARM: Final = 10
 LEASE_CHECKPOINT: Final = 11
+AUTH_ENABLE: Final = 1000
+AUTH_DISABLE: Final = 1011
+AUTHENTICATE: Final = 1012
+AUTH_STATUS: Final = 1013
+AUTH_USER_ADD: Final = 1100
+AUTH_USER_DELETE: Final = 1101
+AUTH_USER_GET: Final = 1102
+AUTH_USER_CHANGE_PASSWORD: Final = 1103
+AUTH_USER_GRANT_ROLE: Final = 1104
+AUTH_USER_REVOKE_ROLE: Final = 1105
+AUTH_USER_LIST: Final = 1106
+AUTH_ROLE_LIST: Final = 1107
+AUTH_ROLE_ADD: Final = 1200
+AUTH_ROLE_DELETE: Final = 1201
+AUTH_ROLE_GET: Final = 1202
+AUTH_ROLE_GRANT_PERMISSION: Final = 1203
+AUTH_ROLE_REVOKE_PERMISSION: Final = 1204
 CLUSTER_VERSION_SET: Final = 1300
 CLUSTER_MEMBER_ATTR_SET: Final = 1301
 DOWNGRADE_INFO_SET: Final = 1302
@@ -29,34 +48,29 @@ DOWNGRADE_INFO_SET: Final = 1302
 _TAGS: Final = {
     number: varint(number << 3 | 2)
     for number in (
-        V2,
-        RANGE,
-        PUT,
-        DELETE_RANGE,
-        TXN,
-        COMPACTION,
-        LEASE_GRANT,
-        LEASE_REVOKE,
-        ALARM,
-        LEASE_CHECKPOINT,
-        CLUSTER_VERSION_SET,
-        CLUSTER_MEMBER_ATTR_SET,
-        DOWNGRADE_INFO_SET,
+        *range(V2, LEASE_CHECKPOINT + 1),
+        AUTH_ENABLE,
+        *range(AUTH_DISABLE, AUTH_STATUS + 1),
+        *range(AUTH_USER_ADD, AUTH_ROLE_LIST + 1),
+        *range(AUTH_ROLE_ADD, AUTH_ROLE_REVOKE_PERMISSION + 1),
+        *range(CLUSTER_VERSION_SET, DOWNGRADE_INFO_SET + 1),
     )
 }
 _HEADER_TAG: Final = varint(100 << 3 | 2)
 _ID_TAG: Final = b"\x08"
+_USERNAME_TAG: Final = 0x12
+_REVISION_TAG: Final = 0x18
 _NUMBER_OF_FAST_TAG: Final = {
     _TAGS[number][0]: number for number in (V2, RANGE, PUT, DELETE_RANGE, TXN, COMPACTION)
 }
 _ORDERED_BEFORE_HEADER: Final = 100
 
 
-def encode(number: int, body: bytes, request_id: bytes) -> bytes:
+def encode(number: int, body: bytes, request_id: bytes, who: bytes = b"") -> bytes:
     """The entry's data for the request ``body`` of field ``number``, to be answered under ``request_id``.
 
-    The ID is a varint and stands in the header. Fields stand in the order of their numbers, as Go's generated
-    code writes them.
+    The ID is a varint and stands in the header, before who asked (``Identity.encode``). Fields stand
+    in the order of their numbers, as Go's generated code writes them.
     """
     if number < _ORDERED_BEFORE_HEADER:
         return b"".join(
@@ -65,17 +79,19 @@ def encode(number: int, body: bytes, request_id: bytes) -> bytes:
                 varint(len(body)),
                 body,
                 _HEADER_TAG,
-                varint(len(request_id) + 1),
+                varint(len(request_id) + len(who) + 1),
                 _ID_TAG,
                 request_id,
+                who,
             )
         )
-    header = _HEADER_TAG + varint(len(request_id) + 1) + _ID_TAG + request_id
+    header = _HEADER_TAG + varint(len(request_id) + len(who) + 1) + _ID_TAG + request_id + who
     return header + _TAGS[number] + varint(len(body)) + body
 
 
-def decode(data: bytes) -> tuple[bytes, int, bytes]:
-    """Open an entry's data: (the request's ID as a varint, the field the request stands in, its bytes).
+def decode(data: bytes) -> tuple[bytes, int, bytes, bytes]:
+    """Open an entry's data: (the request's ID as a varint, the field the request stands in, its bytes, who
+    asked as an encoded ``Identity``).
 
     Raises:
         google.protobuf.message.DecodeError: it is no InternalRaftRequest.
@@ -90,21 +106,36 @@ def decode(data: bytes) -> tuple[bytes, int, bytes]:
             except IndexError:
                 return _decode_slowly(data)
         end = at + length
-        # Ours: the request, then a header of nothing but an ID, and the data ends with it.
+        # Ours: the request, then a header of an ID and who asked, and the data ends with it.
         if data[end : end + 2] == _HEADER_TAG and data[end + 3 : end + 4] == _ID_TAG:
             start = end + 4
             if data[end + 2] == len(data) - start + 1 and data[-1] < 128:
-                return data[start:], number, data[at:end]
+                header = data[start:]
+                if header.find(_REVISION_TAG, 0, -1) < 0 and header.find(_USERNAME_TAG, 0, -1) < 0:
+                    return header, number, data[at:end], b""
+                return _decode_who(header, number, data[at:end]) or _decode_slowly(data)
     return _decode_slowly(data)
 
 
-def _decode_slowly(data: bytes) -> tuple[bytes, int, bytes]:
+def _decode_who(header: bytes, number: int, body: bytes) -> tuple[bytes, int, bytes, bytes] | None:
+    """Take an ID and who asked apart; None if there is anything else."""
+    end = next(at for at, byte in enumerate(header) if byte < 128) + 1
+    try:
+        identity.decode(header[end:])
+    except (ValueError, IndexError):
+        return None
+    return header[:end], number, body, header[end:]
+
+
+def _decode_slowly(data: bytes) -> tuple[bytes, int, bytes, bytes]:
     raw = decode_raw(data)
     if raw is not None:
-        return varint(raw.id), V2, data
+        return varint(raw.id), V2, data, b""
     message = InternalRaftRequest.FromString(data)
-    request_id = varint(message.ID or message.header.ID)
+    header = message.header
+    request_id = varint(message.ID or header.ID)
+    who = Identity(header.username, header.auth_revision).encode()
     for field, value in message.ListFields():
         if field.name not in ("ID", "header"):
-            return request_id, field.number, value.SerializeToString()
-    return request_id, 0, b""
+            return request_id, field.number, value.SerializeToString(), who
+    return request_id, 0, b"", who
