@@ -358,6 +358,9 @@ V2_FORM_FACTOR: Final = 3
 bounds a v2 body (Go's form parser: 10 MiB)."""
 V2_FORM_OVERHEAD_BYTES: Final = 64 * 1024
 """Names and other parameters beside the value in such a body."""
+V2_PATH_COST_BYTES: Final = 8 * 1024 * 1024
+"""A path's parts times its bytes: each directory that a key needs has a path of its own, so a request of 40 kB
+could make 20,000 directories of 400 MB together (etcd: no bound)."""
 V2_PASSWORDS_REMEMBERED: Final = 256
 """Passwords found right whose next check costs nothing, 100 bytes each (etcd: each one costs 60 ms)."""
 V2_PASSWORD_THREADS: Final = 2

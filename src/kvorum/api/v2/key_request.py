@@ -7,6 +7,7 @@ method are checked all the same. Source of behaviour: etcd 3.4.23 ``v2http/clien
 import posixpath
 from typing import Final
 
+from kvorum import limits
 from kvorum.api.v2.form import Form, FormError, read_form
 from kvorum.golang import MAX_INT64, MAX_UINT64, GoSyntaxError, parse_bool
 from kvorum.rpc.http1_types import HttpRequest
@@ -28,6 +29,7 @@ STORE_PREFIX: Final = "/1"
 
 _NANOSECONDS: Final = 1_000_000_000
 _LONGEST_NUMBER: Final = len(str(MAX_UINT64))
+_LONG_PATH: Final = 1024
 _ONLY_VALUE: Final = frozenset(("value",))
 
 
@@ -43,7 +45,10 @@ def parse_key_request(request: HttpRequest, now_ns: int) -> tuple[V2Request, boo
         form = read_form(request)
     except FormError as error:
         raise V2Error(INVALID_FORM, str(error)) from None
-    parsed = V2Request(request.method, store_path(request.path), form.get("value", ""))
+    path = store_path(request.path)
+    if len(path) > _LONG_PATH and path.count("/") * len(path) > limits.V2_PATH_COST_BYTES:
+        raise V2Error(INVALID_FIELD, "the key has too many parts")
+    parsed = V2Request(request.method, path, form.get("value", ""))
     if not form or form.keys() <= _ONLY_VALUE:
         return parsed, False
     return parsed, _take_parameters(parsed, form, now_ns)
