@@ -433,6 +433,11 @@ class RawNode:
         """The commit index."""
         return self._raft.log.committed
 
+    @property
+    def first_index(self) -> int:
+        """The lowest index whose entry is in memory; behind a snapshot that has been received, its next."""
+        return self._raft.log.first_index
+
     def status(self) -> Status:
         """A copy of what is going on."""
         raft, log = self._raft, self._raft.log

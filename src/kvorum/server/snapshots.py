@@ -112,7 +112,12 @@ class Snapshots:
         return decode_conf_state(self._store.conf_state)
 
     def _forget(self, index: int) -> None:
-        """Drop entries up to ``index`` from memory; the log on disk keeps them until its own snapshot."""
+        """Drop entries up to ``index`` from memory; the log on disk keeps them until its own snapshot.
+
+        A snapshot from the leader may have dropped them already: Raft knows of it before it is installed.
+        """
+        if index < self._raft.first_index:
+            return
         self._raft.create_snapshot(index, self._conf_state())
         self._raft.compact(index)
         self._forgotten = index
