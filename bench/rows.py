@@ -13,6 +13,7 @@ from bench import checked, generator, leases, messages, watches
 from bench.cluster import CLUSTER
 from bench.h2load import Load, LoadError
 from bench.model import COST, RATE, SPEED, Bench, Row, Sample
+from bench.v2 import V2
 
 HEALTHY_SECONDS: Final = 300.0
 _POLL_SECONDS: Final = 0.005
@@ -192,7 +193,13 @@ STANDING: Final = (
 )
 """Rows of standing streams on a fresh store of their own, every round; memory first, while it is fresh."""
 
-PARTS: Final = {"small": SMALL, "standing": STANDING, "cluster": CLUSTER, "large": (*LOADING, *LARGE)}
+PARTS: Final = {
+    "small": SMALL,
+    "standing": STANDING,
+    "cluster": CLUSTER,
+    "v2": V2,
+    "large": (*LOADING, *LARGE),
+}
 """By the names under which ``--only`` takes them."""
 
 ROWS: Final = tuple(row for part in PARTS.values() for row in part)

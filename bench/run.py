@@ -11,6 +11,7 @@ from tests.support.client import Client
 from tests.support.cluster import forming
 from tests.support.process import Member, Program
 
+from bench import v2
 from bench.cluster import CLUSTER
 from bench.model import Bench, Row, Sample, Sizes
 from bench.rows import LARGE, LOADING, SMALL, STANDING
@@ -40,6 +41,9 @@ def run(
         cluster = [row for row in CLUSTER if row in rows]
         if cluster:
             _run_cluster(cluster, servers, rounds, sizes, work, samples, say)
+        old = [row for row in v2.V2 if row in rows]
+        if old:
+            _run_v2(old, servers, rounds, sizes, work, samples, say)
         if any(row in rows for row in (*LOADING, *LARGE)):
             _run_large(rows, servers, rounds, sizes, work, samples, say)
     finally:
@@ -124,6 +128,28 @@ def _run_cluster(
                 bench = Bench(leader, client, sizes, work, cluster=cluster)
                 CLUSTER[0].measure(bench)  # warms up, and the gets need the key
                 _measure(rows, bench, server, samples, say)
+        shutil.rmtree(data)
+
+
+def _run_v2(
+    rows: Sequence[Row],
+    servers: Sequence[str],
+    rounds: int,
+    sizes: Sizes,
+    work: Path,
+    samples: Samples,
+    say: Say,
+) -> None:
+    if not v2.available():
+        say(v2.MISSING)
+        return
+    programs = {**SERVERS, "etcd": process.etcd34}
+    for number, server in turns(servers, rounds):
+        say(f"v2, round {number + 1}: {server}")
+        data = work / f"{server}-v2"
+        with _bench(Member(programs[server](), data, flags=v2.FLAGS), sizes, work) as bench:
+            v2.V2[0].measure(bench)  # warms up, and the gets need the key
+            _measure(rows, bench, server, samples, say)
         shutil.rmtree(data)
 
 
