@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Final, final
 
@@ -80,7 +81,16 @@ class Pieces:
 class Station:
     """One side of a conversation. Use as ``async with Station(1) as station``."""
 
-    def __init__(self, member_id: int, cluster_id: int = CLUSTER, url: str = "http://127.0.0.1:0") -> None:
+    def __init__(
+        self,
+        member_id: int,
+        cluster_id: int = CLUSTER,
+        url: str = "http://127.0.0.1:0",
+        *,
+        tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+    ) -> None:
+        """``tls``: for those who connect to us, and for those we connect to."""
+        serving, dialling = tls or (None, None)
         self.member_id: Final = member_id
         self.cluster_id: Final = cluster_id
         self._raw: Final[list[asyncio.StreamWriter]] = []
@@ -88,9 +98,12 @@ class Station:
         self.lines: Final = Lines(self.told)
         self.log: Final = Logger([self.lines], level=DEBUG, sample=False)
         self.http: Final = HttpServer(self.log)
-        self._listener: Final = Listener(self.log, http1=self.http, http2=GrpcServer(GrpcOptions()))
+        self._listener: Final = Listener(
+            self.log, http1=self.http, http2=GrpcServer(GrpcOptions()), tls=serving
+        )
         self.url: Final[Url] = self._listener.bind([parse_url(url)])[0]
-        self.transport: Final = PeerTransport(Identity(member_id, cluster_id, (self.url,)), self, self.log)
+        identity = Identity(member_id, cluster_id, (self.url,))
+        self.transport: Final = PeerTransport(identity, self, self.log, tls=dialling)
         self.received: Final[list[Message]] = []
         self.removed: Final[set[int]] = set()
         self.lost: Final[list[int]] = []
@@ -119,8 +132,12 @@ class Station:
                 self.told.clear()
                 await self.told.wait()
 
-    async def dial(self, sender: int, *, kind: str = "message", buffer_bytes: int = 0) -> RawStream:
-        """Ask for a stream as member ``sender``; with ``buffer_bytes`` the socket takes little more."""
+    async def dial(
+        self, sender: int, *, kind: str = "message", buffer_bytes: int = 0, more: bytes = b""
+    ) -> RawStream:
+        """Ask for a stream as member ``sender``, and say ``more``; with ``buffer_bytes`` the socket takes
+        little more than that.
+        """
         sock = socket.socket()
         if buffer_bytes:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
@@ -130,7 +147,7 @@ class Station:
         self._raw.append(writer)
         lines = [f"GET /raft/stream/{kind}/{sender:x} HTTP/1.1", "Host: x", f"X-Raft-To: {self.member_id:x}"]
         lines += [f"{name}: {value}" for name, value in Identity(sender, self.cluster_id).headers]
-        writer.write("\r\n".join((*lines, "", "")).encode())
+        writer.write("\r\n".join((*lines, "", "")).encode() + more)
         async with asyncio.timeout(WAIT_SECONDS):
             return RawStream(reader, writer, await reader.readuntil(b"\r\n\r\n"))
 

@@ -8,7 +8,7 @@ from typing import Final, final
 class Tap:
     """Forwards connections to a port; ``answers`` holds, for each request line, the bytes that came back."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: str) -> None:
         self._port: Final = port
         self._server: asyncio.Server
         self._tasks: Final[set[asyncio.Task[None]]] = set()
@@ -25,6 +25,7 @@ class Tap:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0.01)  # what was aborted closes in the next turns, and tells nobody
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -66,7 +66,7 @@ async def asking(**options: bool | float) -> AsyncIterator[PeerClient]:
         yield client
     finally:
         client.close()
-        await asyncio.sleep(0)  # transports close in the next turn
+        await client.wait_closed()
 
 
 def test_requests_of_every_kind(run: Run) -> None:

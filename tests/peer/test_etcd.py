@@ -1,6 +1,7 @@
 """Beside a real etcd: a cluster of two in which the other member is our transport and the test its Raft."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from kvorum.raft.types import (
     Message,
 )
 from kvorum.server.ids import cluster_id, member_id
+from kvorum.urls import parse_url
 from tests.http.test_endpoints import ask
 from tests.peer.station import Station
 from tests.peer.tap import Tap, chunks
@@ -37,7 +39,7 @@ PATIENT: Final = (
     "--initial-election-tick-advance=false",
 )
 """An etcd that does not campaign while a test lasts."""
-EAGER: Final = ("--election-timeout=500", "--heartbeat-interval=50")
+EAGER: Final = ("--election-timeout=1000", "--heartbeat-interval=100")
 
 
 class Other:
@@ -71,14 +73,17 @@ class Other:
         return found[0]
 
     async def follow(self, index: int) -> None:
-        """Answer what the leader says until it knows that we hold ``index``."""
+        """Vote for etcd, as often as it asks, and take what it appends, until ``index`` is committed."""
         while True:
             message = await self.hear_any()
-            if message.type == MSG_HEARTBEAT:
-                self.say(MSG_HEARTBEAT_RESP, term=message.term, context=message.context)
+            term = message.term
+            if message.type in (MSG_PRE_VOTE, MSG_VOTE):
+                answer = MSG_VOTE_RESP if message.type == MSG_VOTE else MSG_PRE_VOTE_RESP
+                self.say(answer, term=term)
+            elif message.type == MSG_HEARTBEAT:
+                self.say(MSG_HEARTBEAT_RESP, term=term, context=message.context)
             elif message.type == MSG_APP:
-                last = message.index + len(message.entries)
-                self.say(MSG_APP_RESP, term=message.term, index=last)
+                self.say(MSG_APP_RESP, term=term, index=message.index + len(message.entries))
             if message.commit >= index:
                 return
 
@@ -91,18 +96,25 @@ class Other:
 
 @asynccontextmanager
 async def beside(
-    directory: Path, flags: tuple[str, ...], program: Program, *, tapped: bool = False
+    directory: Path,
+    flags: tuple[str, ...],
+    program: Program,
+    *,
+    tapped: bool = False,
+    tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
 ) -> AsyncIterator[tuple[Other, Tap]]:
     """Start an etcd of two members and be the other one, with all streams connected."""
-    ours = f"http://127.0.0.1:{free_port()}"
-    member = Member(program, directory / "etcd", flags=flags, name="m1")
-    member.initial_cluster = f"m1={member.peer_url},m2={ours}"
-    theirs, own = (member_id([url], "etcd-cluster") for url in (member.peer_url, ours))
+    scheme = "http" if tls is None else "https"
+    ours, url = (f"{scheme}://127.0.0.1:{free_port()}" for _ in range(2))
+    urls = (f"--listen-peer-urls={url}", f"--initial-advertise-peer-urls={url}")
+    member = Member(program, directory / "etcd", flags=(*flags, *urls), name="m1")
+    member.initial_cluster = f"m1={url},m2={ours}"
+    theirs, own = (member_id([one], "etcd-cluster") for one in (url, ours))
+    cluster = cluster_id([theirs, own])
     try:
-        async with Tap(member.peer_port) as tap, Station(own, cluster_id([theirs, own]), ours) as station:
+        async with Tap(parse_url(url).port) as tap, Station(own, cluster, ours, tls=tls) as station:
             member.start(wait=False)
-            url = f"http://127.0.0.1:{tap.port}" if tapped else member.peer_url
-            station.transport.add_peer(theirs, [url])
+            station.transport.add_peer(theirs, [f"http://127.0.0.1:{tap.port}" if tapped else url])
             await station.until(lambda: len(station.logged("established TCP streaming")) == 4)
             yield Other(station, member, theirs), tap
     finally:
@@ -113,16 +125,13 @@ async def beside(
 def test_etcd_is_elected_and_replicates_to_us(tmp_path: Path, program: Callable[[], Program]) -> None:
     async def talk() -> None:
         async with beside(tmp_path, (*EAGER, "--pre-vote"), program(), tapped=True) as (other, tap):
-            asked = await other.hear(MSG_PRE_VOTE)
-            other.say(MSG_PRE_VOTE_RESP, term=asked.term)
-            asked = await other.hear(MSG_VOTE)
+            await other.follow(5)  # its first entry as leader, then the cluster's version and its attributes
+            received = other.station.received
+            asked = next(message for message in received if message.type == MSG_VOTE)
             assert (asked.from_, asked.log_term, asked.index) == (other.peer, 1, 2)
-            other.say(MSG_VOTE_RESP, term=asked.term)
-            first = await other.hear(MSG_APP)
-            assert (first.term, first.log_term, first.index) == (asked.term, 1, 2)
+            first = next(message for message in received if message.type == MSG_APP)
+            assert (first.log_term, first.index) == (1, 2)
             assert [entry.index for entry in first.entries] == [3]
-            other.say(MSG_APP_RESP, term=first.term, index=3)
-            await other.follow(5)  # its cluster version and attributes
             assert other.station.transport.active_peers() == 1
             _compare_with_captured(other, tap)
 
@@ -195,10 +204,6 @@ def test_etcd_counts_what_we_count(tmp_path: Path) -> None:
 
     async def talk() -> None:
         async with beside(tmp_path, EAGER, etcd()) as (other, _):
-            asked = await other.hear(MSG_PRE_VOTE)
-            other.say(MSG_PRE_VOTE_RESP, term=asked.term)
-            asked = await other.hear(MSG_VOTE)
-            other.say(MSG_VOTE_RESP, term=asked.term)
             await other.follow(4)
             ready = asyncio.create_task(asyncio.to_thread(other.member.wait_ready))
             following = asyncio.create_task(other.follow(1 << 60))

@@ -167,6 +167,25 @@ def test_a_stream_dialled_again_replaces_the_old_one(run: Run) -> None:
     run(talk())
 
 
+@pytest.mark.parametrize(
+    "more", [b"GET /raft/probing HTT", b"GET /raft/probing HTTP/1.1\r\nHost: x\r\n\r\n", b"junk"]
+)
+def test_what_follows_a_request_for_a_stream_is_nothing(run: Run, more: bytes) -> None:
+    async def talk() -> None:
+        async with Station(A) as a:
+            a.transport.add_peer(B, [a.url])
+            stream = await a.dial(B, more=more)
+            a.transport.send([vote(B, A)])
+            assert await stream.chunk() == frame(vote(B, A))
+            stream.writer.write(more * 1000)
+            a.transport.send([vote(B, A)])
+            assert await stream.chunk() == frame(vote(B, A))
+            assert not a.http.unfinished
+            assert a.http.buffered_bytes == 0
+
+    run(talk())
+
+
 def test_a_silent_stream_is_kept_alive(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "PEER_HEARTBEAT_SECONDS", 0.02)
 

@@ -170,6 +170,10 @@ class PeerClient:
         self._connect_seconds: Final = connect_seconds
         self._idle: Final[dict[Url, list[tuple[ClientConnection, asyncio.TimerHandle]]]] = {}
         self._open: Final[set[ClientConnection]] = set()
+        """Connections whose exchange is under way, or that wait for the next one."""
+        self._closing: Final[set[ClientConnection]] = set()
+        """Connections that were given up and whose transports are not closed yet."""
+        self._closed: Final = asyncio.Event()
 
     async def get(
         self, url: Url | str, path: str, *, headers: Headers = (), timeout_seconds: float = 5.0
@@ -290,6 +294,16 @@ class PeerClient:
         for connection in list(self._open):
             self._drop(connection)
 
+    async def wait_closed(self) -> None:
+        """Wait, after ``close``, until the transports are closed as well."""
+        try:
+            async with asyncio.timeout(limits.PEER_CLOSE_SECONDS):
+                while self._closing:
+                    self._closed.clear()
+                    await self._closed.wait()
+        except TimeoutError:
+            pass  # what is aborted closes in the next turn; should a transport not, nobody waits for it
+
     # --- within -------------------------------------------------------------------------------------------
 
     async def _connection(self, key: Url) -> tuple[ClientConnection, bool]:
@@ -315,11 +329,11 @@ class PeerClient:
                     if context is not None:
                         options["server_hostname"] = key.address
                     _, connection = await loop.create_unix_connection(
-                        lambda: ClientConnection(loop), key.address, **options
+                        lambda: ClientConnection(loop, self._lost), key.address, **options
                     )
                 else:
                     _, connection = await loop.create_connection(
-                        lambda: ClientConnection(loop),
+                        lambda: ClientConnection(loop, self._lost),
                         key.host or "localhost",
                         int(key.port or 80),
                         **options,
@@ -333,7 +347,8 @@ class PeerClient:
             raise PeerConnectionError(f"dial tcp {key.address}: {error}") from error
         except OSError as error:
             raise PeerConnectionError(f"dial tcp {key.address}: {_reason(error)}") from error
-        self._open.add(connection)
+        if connection.failure is None:
+            self._open.add(connection)
         return connection
 
     def _expire(self, key: Url, connection: ClientConnection) -> None:
@@ -342,8 +357,15 @@ class PeerClient:
         self._drop(connection)
 
     def _drop(self, connection: ClientConnection) -> None:
-        self._open.discard(connection)
+        if connection in self._open:
+            self._open.discard(connection)
+            self._closing.add(connection)
         connection.fail(PeerConnectionError("connection closed"))
+
+    def _lost(self, connection: ClientConnection) -> None:
+        self._open.discard(connection)
+        self._closing.discard(connection)
+        self._closed.set()
 
 
 def _request_head(method: str, url: Url, path: str, headers: Headers, body: Body, size: int | None) -> bytes:

@@ -48,12 +48,14 @@ class ClientConnection(asyncio.Protocol):
     ``reusable`` says whether for the next one; ``failure`` is set once, when nothing more can come.
     """
 
-    __slots__ = ("_ended", "_head", "_head_bytes", "_headers", "_informational", "_loop", "_parser",
+    __slots__ = ("_ended", "_head", "_head_bytes", "_headers", "_informational", "_loop", "_lost", "_parser",
                  "_pieces", "_sink", "_transport", "_until_eof", "_writable", "_write_paused", "answered",
                  "failure", "received_at", "reusable", "spoiled")  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, lost: Callable[["ClientConnection"], None]) -> None:
+        """``lost`` is told once the connection, if there was one, is gone."""
         self._loop: Final = loop
+        self._lost: Final = lost
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._head: asyncio.Future[ResponseHead] | None = None
@@ -113,6 +115,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
+        self._lost(self)
         self.fail(exc or PeerConnectionError("EOF"))
 
     def pause_writing(self) -> None:

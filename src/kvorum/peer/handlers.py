@@ -74,6 +74,8 @@ class PeerHandlers:
         self._local: Final = hex_id(identity.member_id)
         self._cluster_header: Final = (("X-Etcd-Cluster-Id", hex_id(identity.cluster_id)),)
         self._server: HttpServer | None = None
+        self._streams: Final[set[OutgoingStream]] = set()
+        self._streams_lost: Final = asyncio.Event()
         self._uploads = 0
 
     def install(self, server: HttpServer) -> None:
@@ -85,6 +87,18 @@ class PeerHandlers:
             "*", SNAPSHOT_PATH, self._snapshot, max_body_bytes=limits.PEER_SNAPSHOT_BYTES, stream_body=True
         )
         server.route("*", PROBING_PATH, self._probing)
+
+    async def stop(self) -> None:
+        """Wait, but not for long, until the connections of streams are gone; their writers are stopped."""
+        for grace_seconds in (limits.PEER_CLOSE_SECONDS, None):
+            try:
+                async with asyncio.timeout(grace_seconds):
+                    while self._streams:
+                        self._streams_lost.clear()
+                        await self._streams_lost.wait()
+            except TimeoutError:
+                for stream in self._streams:
+                    stream.abort()
 
     # --- one message ----------------------------------------------------------------------------------------
 
@@ -148,10 +162,15 @@ class PeerHandlers:
             self._refuse("ignored streaming request; ID mismatch", {"remote-peer-id-header": wanted, **names})
             return self._error(412, "to field mismatch", streaming=True)
         writer = peer.msgapp_writer if folder == MSGAPP_PATH else peer.message_writer
-        stream = OutgoingStream(self._stream_head())
+        stream = OutgoingStream(self._stream_head(), self._stream_lost)
+        self._streams.add(stream)
         request.take_over(stream)
         writer.attach(stream)
         return None
+
+    def _stream_lost(self, stream: OutgoingStream) -> None:
+        self._streams.discard(stream)
+        self._streams_lost.set()
 
     def _stream_head(self) -> bytes:
         assert self._server is not None, "a request came through it"

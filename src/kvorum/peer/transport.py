@@ -159,8 +159,11 @@ class PeerTransport:
         self._remotes.clear()
         self.remove_all()
         await self._tasks.stop()
+        await self._handlers.stop()
         self._streams.close()
         self.client.close()
+        await self._streams.wait_closed()
+        await self.client.wait_closed()
 
     # --- what requests ask ----------------------------------------------------------------------------------
 

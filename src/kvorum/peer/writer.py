@@ -26,10 +26,12 @@ class OutgoingStream(asyncio.Protocol):
     ``is_writable`` is False from the moment the transport holds too much until it has written most of it.
     """
 
-    __slots__ = ("_head", "_loop", "_progress_at", "_transport", "_unsent", "is_writable", "owner")
+    __slots__ = ("_head", "_loop", "_lost", "_progress_at", "_transport", "_unsent", "is_writable", "owner")
 
-    def __init__(self, head: bytes) -> None:
+    def __init__(self, head: bytes, lost: Callable[["OutgoingStream"], None]) -> None:
+        """``head`` is the answer to the request; ``lost`` is told once the connection is gone."""
         self._loop: Final = asyncio.get_running_loop()
+        self._lost: Final = lost
         self._transport: asyncio.Transport | None = None
         self._head = head
         self._progress_at = 0.0
@@ -47,6 +49,7 @@ class OutgoingStream(asyncio.Protocol):
         """The peer is gone."""
         self._transport = None
         self.is_writable = False
+        self._lost(self)
         if self.owner is not None:
             self.owner.lost(self, exc or "EOF")
 
@@ -96,7 +99,12 @@ class OutgoingStream(asyncio.Protocol):
             return
         transport.write(b"0\r\n\r\n")
         transport.close()
-        self._loop.call_later(limits.PEER_WRITE_SECONDS, transport.abort)
+        self._loop.call_later(limits.PEER_WRITE_SECONDS, self.abort)
+
+    def abort(self) -> None:
+        """Drop the connection if it is still there."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def _size(self) -> int:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
