@@ -50,8 +50,9 @@ HALF_OPEN_CONNECTIONS: Final = 4096
 """Connections whose first bytes have not told HTTP/2 from HTTP/1.1 yet; past it the oldest one is dropped."""
 FIRST_BYTES_SECONDS: Final = 10.0
 """Longest wait for those first bytes (etcd has no bound; its cmux waits for ever)."""
-TLS_HANDSHAKE_SECONDS: Final = 5.0
-"""Longest TLS handshake (etcd ``transport/listener_tls.go`` lets five seconds pass as well)."""
+TLS_HANDSHAKE_SECONDS: Final = 10.0
+"""Longest TLS handshake, from the connection to the verdict (etcd ``tlsHandshakeTimeout``, since the fix for
+GHSA-6vch-q96h-7gc3)."""
 HTTP1_HEADER_BYTES: Final = 128 * 1024
 """Request line and headers together. Go takes 1 MiB; nothing that speaks to etcd needs a tenth of ours, and
 unfinished requests are what an attacker makes us hold."""
@@ -502,3 +503,14 @@ JWT_KEY_CHECK_SECONDS: Final = 1.0
 """How often the files with the keys of tokens are looked at for changes (etcd: at start only)."""
 MAX_JWT_BYTES: Final = 16_384
 """Longest token whose signature is looked at (etcd: what a header may have)."""
+
+# --- TLS --------------------------------------------------------------------------------------------------
+
+TLS_HANDSHAKES: Final = 1024
+"""Connections of one listener that are not through their handshake; one more costs the oldest its place. A
+begun one holds some 50 KiB (etcd: no bound)."""
+TLS_HANDSHAKES_PER_TURN: Final = 4
+"""Handshakes that begin in one turn of the loop: 1 to 4 ms of signing, then requests are served again."""
+TLS_FILES_CHECK_SECONDS: Final = 1.0
+"""How old a look at certificate, key, authority and revocation files may be when a handshake begins (etcd
+reads certificate, key and revocations at each)."""

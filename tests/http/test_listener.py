@@ -129,7 +129,8 @@ def test_an_address_that_is_taken() -> None:
         ("unix://" + "a" * 200 + ":1", "listen unix " + "a" * 200 + ":1: bind: invalid argument"),
         (
             "https://127.0.0.1:0",
-            "TLS key/cert must be provided for client url https://127.0.0.1:0 with HTTPS scheme",
+            "TLS key/cert (--cert-file, --key-file) must be provided for client url"
+            " https://127.0.0.1:0 with HTTPS scheme",
         ),
     ],
 )

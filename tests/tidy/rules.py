@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 COMMON: Final = frozenset(
-    {"errors", "limits", "proto", "golang", "duration", "urls", "logging", "log_outputs", "failpoint"}
+    {"errors", "limits", "proto", "golang", "duration", "urls", "logging", "log_outputs", "failpoint", "layout"}
 )
 """Leaves that any room may use: they know no room themselves."""
 
@@ -27,7 +27,8 @@ def _room(reason: str, *may_import: str) -> Room:
 ROOMS: Final = {
     "proto": _room("the wire means nothing by itself"),
     "raft": _room("a core: bytes, numbers and Ready; the log on disk and the peers are its shell's"),
-    "rpc": _room("a transport: it carries messages and knows none"),
+    "tls": _room("who may connect, and encrypted connections; nothing of what they carry"),
+    "rpc": _room("a transport: it carries messages and knows none", "tls"),
     "wal": _room("the log on disk holds Raft's nouns and nothing above them", "raft"),
     "snapshot": _room(
         "files of Raft's nouns and of key-values, apart from the path", "raft", "wal", "mvcc", "v2store"
@@ -43,7 +44,7 @@ ROOMS: Final = {
     ),
     "peer": _room(
         "carries Raft's messages and snapshots between members; what is in a snapshot is others' business",
-        "raft", "rpc", "metrics",
+        "raft", "rpc", "metrics", "tls",
     ),
     "api": _room(
         "talks to the member, never to storage or the log; the watch hub's queues are its to write out",
@@ -52,7 +53,7 @@ ROOMS: Final = {
     "server": _room(
         "the Ready loop and the assembly: every room below it, and the shells it starts",
         "raft", "wal", "snapshot", "peer", "apply", "mvcc", "watch", "lease", "auth", "v2store",
-        "rpc", "api", "config", "metrics",
+        "rpc", "api", "config", "metrics", "tls",
     ),
     "config": _room("flags are values"),
     "metrics": _room("numbers"),
@@ -75,7 +76,7 @@ GROUPS: Final = {"flag": "config", "config": "config", "metrics": "metrics"}
 
 ASSEMBLY: Final = (
     "server/member.py", "server/bootstrap.py", "server/figures.py", "server/peers.py", "server/ports.py",
-    "server/process.py",
+    "server/process.py", "server/security.py",
 )  # fmt: skip
 """The modules of ``server`` that import the shells above it (``api``, ``rpc``): they assemble them."""
 

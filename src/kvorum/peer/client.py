@@ -14,7 +14,7 @@ import os
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any, Final, TypeAlias, final
+from typing import Final, TypeAlias, final
 
 from kvorum import limits
 from kvorum.peer.connection import (
@@ -24,6 +24,7 @@ from kvorum.peer.connection import (
     ResponseHead,
     Sink,
 )
+from kvorum.tls.dial import ClientTls, Dialling, HandshakeError
 from kvorum.urls import Url, parse_url
 
 Body: TypeAlias = bytes | AsyncIterator[bytes]
@@ -161,11 +162,11 @@ class PeerClient:
     def __init__(
         self,
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: ClientTls | ssl.SSLContext | None = None,
         keep_alive: bool = True,
         connect_seconds: float = limits.PEER_CONNECT_SECONDS,
     ) -> None:
-        self._tls: Final = tls
+        self._tls: Final = ClientTls.of(tls) if isinstance(tls, ssl.SSLContext) else tls
         self._keep_alive: Final = keep_alive
         self._connect_seconds: Final = connect_seconds
         self._idle: Final[dict[Url, list[tuple[ClientConnection, asyncio.TimerHandle]]]] = {}
@@ -318,26 +319,9 @@ class PeerClient:
         return await self._connect(key), True
 
     async def _connect(self, key: Url) -> ClientConnection:
-        loop = asyncio.get_running_loop()
-        context = self._tls if key.secure else None
-        if key.secure and context is None:
-            raise PeerConnectionError(f"dial {key}: no TLS configuration")
-        options: dict[str, Any] = {"ssl": context} if context is not None else {}
         try:
             async with asyncio.timeout(self._connect_seconds):
-                if key.is_unix:
-                    if context is not None:
-                        options["server_hostname"] = key.address
-                    _, connection = await loop.create_unix_connection(
-                        lambda: ClientConnection(loop, self._lost), key.address, **options
-                    )
-                else:
-                    _, connection = await loop.create_connection(
-                        lambda: ClientConnection(loop, self._lost),
-                        key.host or "localhost",
-                        int(key.port or 80),
-                        **options,
-                    )
+                connection = await self._dial(key)
         except TimeoutError as error:
             raise PeerConnectionError(f"dial tcp {key.address}: i/o timeout") from error
         except (
@@ -345,10 +329,31 @@ class PeerClient:
             OverflowError,
         ) as error:  # a host name that no resolver takes, a port out of range
             raise PeerConnectionError(f"dial tcp {key.address}: {error}") from error
+        except HandshakeError as error:
+            raise PeerConnectionError(str(error)) from error
         except OSError as error:
             raise PeerConnectionError(f"dial tcp {key.address}: {_reason(error)}") from error
         if connection.failure is None:
             self._open.add(connection)
+        return connection
+
+    async def _dial(self, key: Url) -> ClientConnection:
+        """Connect, with a handshake where the scheme asks for one."""
+        loop = asyncio.get_running_loop()
+        host = key.host or "localhost"
+        connection = ClientConnection(loop, self._lost)
+        dialling: Dialling | None = None
+        if key.secure:
+            if self._tls is None:
+                raise HandshakeError(f"dial {key}: no TLS configuration")
+            dialling = await self._tls.dialling(host)
+        first: asyncio.Protocol = dialling or connection
+        if key.is_unix:
+            await loop.create_unix_connection(lambda: first, key.address)
+        else:
+            await loop.create_connection(lambda: first, host, int(key.port or 80))
+        if dialling is not None:
+            await dialling.secured(connection)
         return connection
 
     def _expire(self, key: Url, connection: ClientConnection) -> None:

@@ -26,6 +26,7 @@ from kvorum.peer.surroundings import OutgoingSnapshot, Surroundings
 from kvorum.raft.types import MSG_SNAP, NONE, Message
 from kvorum.rpc.http1 import HttpServer
 from kvorum.rpc.http1_types import HttpRequest
+from kvorum.tls.dial import ClientTls
 from kvorum.urls import Url, parse_urls
 
 __all__ = ["Identity", "OutgoingSnapshot", "PeerTransport", "Surroundings"]
@@ -50,7 +51,7 @@ class PeerTransport:
         surroundings: Surroundings,
         log: Logger,
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: ClientTls | ssl.SSLContext | None = None,
         connect_seconds: float = limits.PEER_CONNECT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

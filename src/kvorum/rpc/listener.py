@@ -23,6 +23,7 @@ from typing import Final, Protocol, cast, final
 from kvorum import limits
 from kvorum.logging import Logger
 from kvorum.rpc.sockets import ListenError, ListeningSocket
+from kvorum.tls.admission import Admission, Incoming, ServerTls
 from kvorum.urls import Url
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n"
@@ -58,6 +59,10 @@ class ListenerStatistics:
     """Connections taken since the start."""
     dropped_silent: int
     """Connections dropped because they stayed silent, or because too many did."""
+    handshakes: int
+    """Connections that are not through their TLS handshake."""
+    refused: int
+    """Connections that were turned away there."""
     accept_failures: int
     """Accepts that failed for want of descriptors or memory."""
 
@@ -66,8 +71,9 @@ class ListenerStatistics:
 class Listener:
     """The listening sockets of one set of URLs and the connections that came through them.
 
-    A connection is counted by ``_connecting`` while it is set up (TLS), by ``_silent`` until it has chosen
-    its protocol, and by that protocol's server from then on: at every moment by exactly one of them.
+    A connection is counted by ``_connecting`` while it is set up, with TLS by ``_admission`` until it is let
+    in, by ``_silent`` until it has chosen its protocol, and by that protocol's server from then on: at every
+    moment by exactly one of them.
     """
 
     def __init__(
@@ -76,7 +82,7 @@ class Listener:
         *,
         http1: ProtocolServer,
         http2: ProtocolServer,
-        tls: ssl.SSLContext | None = None,
+        tls: ServerTls | ssl.SSLContext | None = None,
         max_connections: int | None = None,
         silent_connections: int = limits.HALF_OPEN_CONNECTIONS,
         first_bytes_seconds: float = limits.FIRST_BYTES_SECONDS,
@@ -96,7 +102,7 @@ class Listener:
         self.http2: Final = http2
         self.first_bytes_seconds: Final = first_bytes_seconds
         self._logger: Final = logger
-        self._tls: Final = tls
+        self._admission: Final = None if tls is None else self._admission_of(tls)
         self._max_connections: Final = max_connections or connections_allowed()
         self._silent_bound: Final = silent_connections
         self._reuse_port: Final = reuse_port
@@ -119,11 +125,12 @@ class Listener:
         bound: list[ListeningSocket] = []
         try:
             for url in urls:
-                if url.secure and self._tls is None:
-                    raise ListenError(f"TLS key/cert must be provided for client url {url} with HTTPS scheme")
-                bound.append(
-                    ListeningSocket(url, self._tls if url.secure else None, reuse_port=self._reuse_port)
-                )
+                if url.secure and self._admission is None:
+                    raise ListenError(
+                        "TLS key/cert (--cert-file, --key-file) must be provided for client url"
+                        f" {url} with HTTPS scheme"
+                    )
+                bound.append(ListeningSocket(url, reuse_port=self._reuse_port))
         except BaseException:
             for one in bound:
                 one.close()
@@ -149,6 +156,8 @@ class Listener:
         self._sockets.clear()
         for connection in list(self._silent):
             connection.abort()
+        if self._admission is not None:
+            self._admission.close()
 
     async def shutdown(self, grace_seconds: float) -> None:
         """Stop accepting and let both protocols finish what is under way, for as long as the grace lasts."""
@@ -163,15 +172,23 @@ class Listener:
 
     def statistics(self) -> ListenerStatistics:
         """An immutable look inside."""
+        admission = self._admission
         return ListenerStatistics(
-            self.connections, len(self._silent), self._accepted, self._dropped_silent, self._accept_failures
+            connections=self.connections,
+            silent=len(self._silent),
+            accepted=self._accepted,
+            dropped_silent=self._dropped_silent,
+            handshakes=0 if admission is None else len(admission.pending),
+            refused=0 if admission is None else admission.refused,
+            accept_failures=self._accept_failures,
         )
 
     @property
     def connections(self) -> int:
         """Open connections of every kind."""
         settled = len(self.http1.connections) + len(self.http2.connections)
-        return len(self._connecting) + len(self._silent) + settled
+        handshakes = 0 if self._admission is None else len(self._admission.pending)
+        return len(self._connecting) + handshakes + len(self._silent) + settled
 
     # --- accepting ------------------------------------------------------------------------------------------
 
@@ -203,38 +220,31 @@ class Listener:
                 if error.errno in _TRY_AGAIN:
                     return
                 continue  # ECONNABORTED and its like: that client is gone, the next may be there
-            self._adopt(accepted, one.tls)
+            self._adopt(accepted, self._admission if one.url.secure else None)
 
-    def _adopt(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+    def _adopt(self, accepted: socket.socket, admission: Admission | None) -> None:
         accepted.setblocking(False)
         loop = asyncio.get_running_loop()
         self._accepted += 1
-        connection = FirstBytes(self, loop)
-        task = loop.create_task(self._connect(loop, connection, accepted, tls))
+        connection = FirstBytes(self, loop) if admission is None else Incoming(admission, self.was_set_up)
+        task = loop.create_task(self._connect(loop, connection, accepted))
         connection.setting_up = task
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
     async def _connect(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        connection: "FirstBytes",
-        accepted: socket.socket,
-        tls: ssl.SSLContext | None,
+        self, loop: asyncio.AbstractEventLoop, first: asyncio.Protocol, accepted: socket.socket
     ) -> None:
         try:
-            await loop.connect_accepted_socket(
-                lambda: connection,
-                accepted,
-                ssl=tls,
-                ssl_handshake_timeout=limits.TLS_HANDSHAKE_SECONDS if tls is not None else None,
-            )
+            await loop.connect_accepted_socket(lambda: first, accepted)
         except (OSError, asyncio.CancelledError) as error:
             accepted.close()
             if isinstance(error, asyncio.CancelledError):
                 raise
-            if tls is not None:
-                self._logger.warn("rejected connection", error=error)
+
+    def _admission_of(self, tls: ServerTls | ssl.SSLContext) -> Admission:
+        served = ServerTls.of(tls) if isinstance(tls, ssl.SSLContext) else tls
+        return Admission(served, self._logger, lambda: FirstBytes(self, asyncio.get_running_loop()))
 
     def _rest(self) -> None:
         """Leave the kernel's queue alone for a moment: there is no room for what waits in it."""
@@ -262,8 +272,8 @@ class Listener:
             loop = asyncio.get_running_loop()
             self._sweeper = loop.call_later(self.first_bytes_seconds, self._sweep, loop)
 
-    def was_set_up(self, connection: "FirstBytes") -> None:
-        """Note that a connection is there: from now on it is counted as silent, or by its server."""
+    def was_set_up(self, connection: "FirstBytes | Incoming") -> None:
+        """Note that a connection is there: from now on others count it."""
         if connection.setting_up is not None:
             self._connecting.discard(connection.setting_up)
 

@@ -7,9 +7,8 @@ address already in use"); which addresses a URL stands for follows it as well.
 import errno
 import os
 import socket
-import ssl
 from collections.abc import Sequence
-from typing import Any, Final, final
+from typing import Any, final
 
 from kvorum import limits
 from kvorum.urls import Url
@@ -23,8 +22,7 @@ class ListenError(OSError):
 class ListeningSocket:
     """One bound and listening socket."""
 
-    def __init__(self, url: Url, tls: ssl.SSLContext | None, *, reuse_port: bool) -> None:
-        self.tls: Final = tls
+    def __init__(self, url: Url, *, reuse_port: bool) -> None:
         if url.is_unix:
             self.socket = _listen_unix(url.address)
             self.url = url
