@@ -111,7 +111,7 @@ class Router:
             if raw_path == "*" and request.method == "OPTIONS":
                 return HttpResponse(200, b"", ())
             raw_path = _path_of_absolute(raw_path)
-        path = request.path = unescape_path(raw_path)
+        path = request.path = unescape_path(raw_path) if "%" in raw_path else raw_path
         clean = clean_path(path)
         if clean != path:
             return redirect(request.method, clean, question + request.query_string)
