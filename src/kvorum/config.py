@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from kvorum import layout
 from kvorum.duration import HOUR, SECOND, Duration, parse_duration
 from kvorum.flag_support import HARMLESS, NOT_THERE_YET
 from kvorum.flag_table import FLAGS
@@ -27,7 +28,6 @@ from kvorum.urls import Url, check_bind_urls, check_host_urls, format_cluster, p
 DEFAULT_NAME: Final = "default"
 DEFAULT_QUOTA_BYTES: Final = 2 * 1024 * 1024 * 1024
 MAX_ELECTION_MS: Final = 50_000
-DATABASE_FILE: Final = "kvorum.lmdb"
 
 CONFLICTING_BOOTSTRAP: Final = (
     "multiple discovery or bootstrap flags are set. "
@@ -139,13 +139,13 @@ class Config:
 
     @property
     def member_path(self) -> Path:
-        """``<data-dir>/member``."""
-        return Path(self.data_dir) / "member"
+        """``<data-dir>/member``, or beside an etcd member that was taken over (``layout.py``)."""
+        return layout.member_folder(Path(self.data_dir))
 
     @property
     def wal_path(self) -> Path:
         """Folder of the log's segments."""
-        return Path(self.wal_dir) if self.wal_dir else self.member_path / "wal"
+        return layout.wal_folder(Path(self.data_dir), self.wal_dir)
 
     @property
     def snap_path(self) -> Path:
@@ -155,7 +155,7 @@ class Config:
     @property
     def database_path(self) -> Path:
         """The LMDB file; its lock file is beside it."""
-        return self.snap_path / DATABASE_FILE
+        return self.snap_path / layout.DATABASE_FILE
 
     @property
     def election_ticks(self) -> int:

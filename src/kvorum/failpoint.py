@@ -64,6 +64,7 @@ NAMES: Final = {
     "install_after_rename": "the database is durably in its place, the member still has the old one open",
     "backend_before_compact_slice": "a slice of a compaction is about to be deleted",
     "bootstrap_before_wal": "the member directory exists, the WAL does not",
+    "takeover_before_rename": "an etcd member's data is converted, under a temporary name",
     "bootstrap_after_wal": "the WAL exists, the backend does not",
 }
 """Every failpoint there is, and the state it stands for."""

@@ -6,19 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from kvorum.config import DATABASE_FILE
 from kvorum.raft.codec import encode_conf_change_v2
 from kvorum.raft.types import ENTRY_CONF_CHANGE, ENTRY_CONF_CHANGE_V2, ConfChangeSingle, ConfChangeV2, Entry
-from kvorum.utl import datadir
 from kvorum.utl.dump_wal import entry_line, entry_types
 from tests.support import process
 from tests.support.client import Client
 from tests.support.process import Member
 from tests.utl.conftest import Run, Stopped
-
-
-def test_the_database_is_where_the_member_puts_it() -> None:
-    assert datadir.DATABASE_FILE == DATABASE_FILE
 
 
 def test_status(original: Stopped, kvorumutl: Run) -> None:

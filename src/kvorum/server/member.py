@@ -22,6 +22,7 @@ from kvorum.config import Config
 from kvorum.logging import Logger, hex_id
 from kvorum.rpc.health import HealthService
 from kvorum.rpc.reflection import ReflectionService
+from kvorum.server import takeover
 from kvorum.server.bootstrap import Begun, Bootstrap, Joined
 from kvorum.server.figures import NodeHealth, bind_metrics
 from kvorum.server.files import MemberFiles
@@ -70,6 +71,10 @@ class Member:
             one of ``START_ERRORS``, or FlagError.
         """
         self._ports.bind()
+        config = self.config
+        await asyncio.to_thread(
+            takeover.before_start, config.data_dir, config.wal_dir, config.max_learners, self.log
+        )
         self._say_what_starts()
         bootstrap = Bootstrap(self.config, self.log, clock=asyncio.get_running_loop().time)
         self._open(bootstrap, None if bootstrap.has_data else await find_cluster(self.config, self.log))

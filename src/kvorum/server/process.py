@@ -21,10 +21,12 @@ from kvorum.raft.log import LogLostError
 from kvorum.rpc.sockets import ListenError
 from kvorum.server.bootstrap import BootstrapError
 from kvorum.server.member import Member
+from kvorum.server.takeover import TakeoverError
 from kvorum.wal.errors import WalError
 
 START_ERRORS: Final = (
     BootstrapError,
+    TakeoverError,
     BackendError,
     WalError,
     LogLostError,

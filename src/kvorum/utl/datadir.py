@@ -1,7 +1,7 @@
 """A stopped member's directory: where its files are, and the lock that keeps it stopped meanwhile.
 
 Layout: ``<data-dir>/member/wal/`` (the log's segments), ``<data-dir>/member/snap/`` (``.snap`` files and the
-LMDB database ``kvorum.lmdb``).
+LMDB database ``kvorum.lmdb``); ``member.kvorum`` beside an etcd member that was taken over (``layout.py``).
 """
 
 import time
@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from kvorum import layout
 from kvorum.mvcc.store import Store
 from kvorum.wal.segments import LOCK_NAME, DirectoryLock
-
-DATABASE_FILE: Final = "kvorum.lmdb"
 
 
 class DataDirError(Exception):
@@ -32,12 +30,12 @@ class DataDir:
     @property
     def member(self) -> Path:
         """The member's folder."""
-        return self.root / "member"
+        return layout.member_folder(self.root)
 
     @property
     def wal(self) -> Path:
         """Folder of the log."""
-        return Path(self.wal_dir) if self.wal_dir else self.member / "wal"
+        return layout.wal_folder(self.root, self.wal_dir)
 
     @property
     def snap(self) -> Path:
@@ -47,7 +45,7 @@ class DataDir:
     @property
     def database(self) -> Path:
         """The database file."""
-        return self.snap / DATABASE_FILE
+        return self.snap / layout.DATABASE_FILE
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -1,0 +1,1 @@
+"""How clusters begin, end and are moved: each way that etcd's documents give, with real processes."""
