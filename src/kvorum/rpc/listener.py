@@ -230,17 +230,20 @@ class Listener:
         task = loop.create_task(self._connect(loop, connection, accepted))
         connection.setting_up = task
         self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        task.add_done_callback(lambda done: self._connected(done, accepted))
+
+    def _connected(self, task: asyncio.Task[None], accepted: socket.socket) -> None:
+        self._connecting.discard(task)
+        if task.cancelled():  # perhaps before its first step
+            accepted.close()
 
     async def _connect(
         self, loop: asyncio.AbstractEventLoop, first: asyncio.Protocol, accepted: socket.socket
     ) -> None:
         try:
             await loop.connect_accepted_socket(lambda: first, accepted)
-        except (OSError, asyncio.CancelledError) as error:
+        except OSError:
             accepted.close()
-            if isinstance(error, asyncio.CancelledError):
-                raise
 
     def _admission_of(self, tls: ServerTls | ssl.SSLContext) -> Admission:
         served = ServerTls.of(tls) if isinstance(tls, ssl.SSLContext) else tls
