@@ -72,26 +72,28 @@ def run_with(
 
 
 _ELECTIONS: Final = {
-    "members": 5, "seconds": 12.0, "clients": 2, "leases": 0, "watchers": 0, "fault_seconds": 0.4,
-    "faults": ("kill", "isolate", "split", "transfer", "delay"), "delay_seconds": 0.02,
+    "members": 5, "seconds": 12.0, "clients": 2, "readers": 0, "leases": 0, "watchers": 0,
+    "faults": ("kill", "isolate", "split", "transfer", "delay"), "fault_seconds": 0.4, "delay_seconds": 0.02,
 }  # fmt: skip
 _CONTESTED: Final = {
-    **_ELECTIONS, "seconds": 40.0, "clients": 1, "readers": 0, "delay_seconds": 0.3, "faults": ("kill",),
-    "pre_vote": False,
+    **_ELECTIONS, "delay_seconds": 0.1, "faults": ("kill", "isolate"), "fault_seconds": 1.0,
+    "pre_vote": False, "leader_share": 0.8, "think_seconds": 0.2,
 }  # fmt: skip
-"""Elections that nobody asks about before, on a network so slow that they overlap."""
+"""Elections that nobody is asked about before, on a network so slow that they overlap."""
 _CRASHES: Final = {
     "seconds": 8.0, "leases": 0, "watchers": 0, "fault_seconds": 0.4, "sync_seconds": 0.02,
     "faults": ("kill", "power_cut", "blackout"),
 }  # fmt: skip
+_BUSY_CRASHES: Final = {**_CRASHES, "clients": 8, "readers": 0, "think_seconds": 0.02}
 _CUT_OFF: Final = {
-    "members": 3, "seconds": 20.0, "clients": 3, "keys": 2, "leases": 0, "watchers": 0, "fault_seconds": 4.0,
-    "faults": ("isolate",), "think_seconds": 0.05, "compactions": False, "readers": 3, "fault_lasts": 2.0,
+    "members": 3, "seconds": 20.0, "clients": 3, "keys": 2, "leases": 0, "watchers": 0,
+    "faults": ("isolate",), "fault_seconds": 4.0, "think_seconds": 0.05, "compactions": False,
+    "readers": 4, "fault_lasts": 2.0, "leader_share": 0.8,
 }  # fmt: skip
 """Leaders that are cut off and do not know."""
 _HANDOVERS: Final = {
-    **_CUT_OFF, "seconds": 12.0, "fault_seconds": 1.0, "faults": ("kill", "transfer"), "sync_seconds": 0.05,
-    "delay_seconds": 0.0005, "clients": 8, "think_seconds": 0.02, "fault_lasts": 1.0,
+    **_CUT_OFF, "seconds": 12.0, "fault_seconds": 0.8, "faults": ("kill", "transfer"), "sync_seconds": 0.05,
+    "delay_seconds": 0.0005, "clients": 6, "readers": 6, "think_seconds": 0.02, "fault_lasts": 1.0,
 }  # fmt: skip
 """Leaders that change while much is under way, on slow disks."""
 _PARTITIONS: Final = {
@@ -104,25 +106,40 @@ _CHANGES: Final = {
 }  # fmt: skip
 _WATCHES: Final = {"seconds": 8.0, "watchers": 3, "leases": 0, "think_seconds": 0.04, "compactions": False}
 _LEASES: Final = {
-    "seconds": 20.0, "clients": 1, "watchers": 0, "leases": 4, "fault_seconds": 3.0,
-    "faults": ("pause", "isolate"), "think_seconds": 0.3,
+    "seconds": 25.0, "clients": 1, "readers": 0, "watchers": 0, "leases": 8, "think_seconds": 0.3,
+    "fault_seconds": 5.0, "faults": ("pause",), "fault_lasts": 3.0, "leader_share": 1.0,
+}  # fmt: skip
+
+_LOSSES: Final = {
+    **_CUT_OFF, "faults": (), "loss": 0.2, "clients": 6, "readers": 6, "think_seconds": 0.02, "seconds": 10.0,
+    "client_delay_seconds": 0.0002, "patience_seconds": 0.2,
+}  # fmt: skip
+_HASTE: Final = {
+    **_LOSSES, "faults": ("transfer",), "fault_seconds": 0.25, "leader_share": 0.0, "loss": 0.1,
+    "sync_seconds": 0.01,
+}  # fmt: skip
+"""Leaders change all the time, and news of commits gets lost."""
+_DISORDER: Final = {
+    **_LOSSES, "faults": ("reorder",), "fault_seconds": 0.5, "fault_lasts": 5.0, "delay_seconds": 0.03,
+    "loss": 0.0, "seconds": 6.0,
 }  # fmt: skip
 
 BUGS: Final[dict[str, Bug]] = {
     "vote-twice": Bug(
         "a member votes for whoever asks, again in the same term",
         ((Raft, "_handle_vote", mistakes.vote_for_anybody),),
-        ("election-safety",), 10, _ELECTIONS,
+        ("election-safety",), 15, _CONTESTED,
     ),
     "vote-for-short-log": Bug(
         "a member votes without looking at whose log is newer",
         ((RaftLog, "is_up_to_date", mistakes.without_looking_at_the_log),),
-        ("leader-completeness",), 10, _ELECTIONS,
+        ("leader-completeness",), 15, {**_CONTESTED, "leader_share": 0.2, "think_seconds": 0.05},
     ),
     "ignore-term": Bug(
-        "messages of old terms are taken for new ones",
-        ((Raft, "step", mistakes.old_terms_as_new_ones),),
-        ("election-safety", "log-matching", "program", "state-machine-safety"), 10, _CONTESTED,
+        "terms do not count: old messages are taken for new ones, and leaders do not hear of newer ones",
+        ((Raft, "step", mistakes.all_terms_as_ones_own),),
+        ("election-safety", "linearizability", "log-matching", "program", "state-machine-safety"),
+        10, {**_CUT_OFF, "faults": ("transfer",), "fault_seconds": 1.0},
     ),
     "forget-hard-state": Bug(
         "a restart begins without term and vote",
@@ -172,7 +189,7 @@ BUGS: Final[dict[str, Bug]] = {
     "unsynced-restart": Bug(
         "what a killed process wrote and did not sync counts as durable after a restart",
         ((Wal, "_clear_tail", mistakes.as_if_it_were_synced),),
-        ("persist-before-send", "commit-rule"), 10, _CRASHES,
+        ("persist-before-send", "commit-rule"), 10, {**_BUSY_CRASHES, "faults": ("kill",)},
     ),
     "forget-consistent-index": Bug(
         "the database does not know how far it is: a restart applies entries again",
@@ -183,8 +200,7 @@ BUGS: Final[dict[str, Bug]] = {
     "snapshot-before-commit": Bug(
         "the log forgets entries that the database has not committed",
         ((Snapshots, "_take", mistakes.before_the_database),),
-        ("recovery",), 10,
-        {**_CRASHES, "snapshot_count": 15, "clients": 8, "think_seconds": 0.02, "sync_seconds": 0.0005},
+        ("recovery",), 15, {**_BUSY_CRASHES, "snapshot_count": 15, "sync_seconds": 0.0005},
     ),
     "snapshot-index-too-high": Bug(
         "a snapshot says that it holds one entry more than it does",
@@ -200,18 +216,17 @@ BUGS: Final[dict[str, Bug]] = {
     "read-before-term-commit": Bug(
         "a new leader answers reads before it has committed in its term (no entry opens the term)",
         ((Raft, "_read_index", mistakes.before_the_terms_first_commit),),
-        ("linearizability",), 20, _HANDOVERS,
+        ("linearizability",), 20, _HASTE,
     ),
     "read-before-applied": Bug(
         "a confirmed read is answered before its index is applied",
         ((Reads, "run", mistakes.before_it_is_applied),),
-        ("linearizability",), 5, {**_HANDOVERS, "faults": ("slow_disk",)},
+        ("linearizability",), 10, _LOSSES,
     ),
     "confirm-any-read": Bug(
         "a late answer confirms reads that came after it was asked for",
         ((Reads, "confirmed", mistakes.whatever_was_confirmed),),
-        ("linearizability",), 20,
-        {**_CUT_OFF, "faults": ("delay", "reorder"), "fault_seconds": 0.7, "fault_lasts": 1.0},
+        ("linearizability",), 15, _DISORDER,
     ),
     "answer-on-leader-change": Bug(
         "reads that wait when the leader changes are answered from what is there",
@@ -244,8 +259,7 @@ BUGS: Final[dict[str, Bug]] = {
     "old-leader-revokes": Bug(
         "a deposed leader's revocations are passed on to the new one (etcd issue 15247)",
         ((Node, "propose_as_leader", mistakes.through_whoever_leads),),
-        ("lease",), 20,
-        {**_LEASES, "seconds": 30.0, "faults": ("pause",), "fault_seconds": 4.0, "fault_lasts": 4.0},
+        ("lease",), 15, _LEASES,
     ),
     "watch-gap": Bug(
         "a watcher that catches up misses an event",

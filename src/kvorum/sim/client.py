@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from kvorum.sim.cluster import Cluster
     from kvorum.sim.member import Member
 
-PATIENCE_SECONDS: Final = 8.0
-"""A client gives up waiting; a member answers everything within seven."""
-
 NUMBERS: Final = {
     "put": requests.PUT,
     "delete": requests.DELETE_RANGE,
@@ -91,9 +88,14 @@ class Connection:
 
     def latency(self) -> float:
         """Seconds to or from a member."""
-        return 0.0002 + self._cluster.profile.delay_seconds * self._dice.expovariate(1.0)
+        return 0.0002 + self._cluster.profile.client_delay_seconds * self._dice.expovariate(1.0)
 
-    async def ask(self, member: "Member", work: Callable[[Node, Answered], None]) -> Outcome:
+    async def ask(
+        self,
+        member: "Member",
+        work: Callable[[Node, Answered], None],
+        patience_seconds: float,
+    ) -> Outcome:
         """Let ``work`` happen at a member, and wait for its outcome."""
         loop = self._cluster.loop
         waiting: asyncio.Future[Outcome] = loop.create_future()
@@ -116,7 +118,7 @@ class Connection:
             running.process.run(lambda: node.guard(lambda: work(node, answered)))
 
         loop.call_later(self.latency(), arrive)
-        timeout = loop.call_later(PATIENCE_SECONDS, settle, UNKNOWN)
+        timeout = loop.call_later(patience_seconds, settle, UNKNOWN)
         outcome = await waiting
         timeout.cancel()
         member.calls.pop(waiting, None)
@@ -177,13 +179,20 @@ class Client:
     """One client, one operation after the other."""
 
     def __init__(
-        self, cluster: "Cluster", name: str, dice: random.Random, *, only_reads: bool = False
+        self,
+        cluster: "Cluster",
+        name: str,
+        dice: random.Random,
+        *,
+        only_reads: bool = False,
+        patience_seconds: float | None = None,
     ) -> None:
         self._only_reads: Final = only_reads
         self._cluster: Final = cluster
         self.name: Final = name
         self._dice: Final = dice
         self.connection: Final = Connection(cluster, dice)
+        self._patience: Final = patience_seconds or cluster.profile.patience_seconds
         self._member = 0
         self._seen: dict[bytes, tuple[int, bytes]] = {}
         self._revision = 1
@@ -288,7 +297,7 @@ class Client:
             oracle.arrived(operation, f"{member.name}/{member.starts}")
             work(node, answered)
 
-        outcome = await self.connection.ask(member, arrived)
+        outcome = await self.connection.ask(member, arrived, self._patience)
         trace.note(
             f"{operation} <- "
             + (

@@ -55,6 +55,8 @@ class Cluster:
             loop, random.Random(dice.random()), self._deliver, self._lost, self._send_snapshot
         )
         self.transfer: Final = Transfer(self, directory)
+        self.network.loss = profile.loss
+        self.network.delay_seconds = profile.delay_seconds
         self.watchers: Final[list[Watcher]] = []
         self.holders: Final[list[Holder]] = []
         self.lease_ends: Final[dict[int, float]] = {}

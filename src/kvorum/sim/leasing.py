@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CHECKER: Final = "lease"
 SLACK_ELECTIONS: Final = 2.0
+RENEWAL_SECONDS: Final = 0.3
+"""How long a holder waits for a renewal before it asks another member."""
 
 
 @final
@@ -84,7 +86,7 @@ class Holder:
         for member in cluster.shuffled(self._dice):
             if member.running is None:
                 continue
-            outcome = await self._client.connection.ask(member, work)
+            outcome = await self._client.connection.ask(member, work, RENEWAL_SECONDS)
             if outcome.decided and not outcome.refused:
                 cluster.trace.note(f"lease {lease} renewed at {member.name}: {outcome.revision}")
                 return outcome

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from kvorum.mvcc.store import Store
-from kvorum.raft.core import Raft
+from kvorum.raft.core import LEADER, Raft
 from kvorum.raft.log import NOT_MATCHING, RaftLog
 from kvorum.raft.rawnode import RawNode
 from kvorum.raft.reads import ReadState
@@ -44,11 +44,11 @@ def without_looking_at_the_log(_original: Function) -> Function:
     return lambda log, last_index, last_term: True
 
 
-def old_terms_as_new_ones(original: Function) -> Function:
-    """What was said in an older term is taken as said now."""
+def all_terms_as_ones_own(original: Function) -> Function:
+    """Messages of older terms are of this one; so are, to a leader, those of newer ones."""
 
     def step(raft: Raft, m: Message) -> None:
-        if 0 < m.term < raft.term:
+        if 0 < m.term < raft.term or (m.term > raft.term and raft.role == LEADER):
             m.term = raft.term
         original(raft, m)
 

@@ -105,7 +105,7 @@ class Nemesis:
         """A member that runs; the leader more often than others."""
         cluster = self._cluster
         leader = cluster.leader()
-        if leader is not None and self._dice.random() < 0.4:
+        if leader is not None and self._dice.random() < cluster.profile.leader_share:
             return leader
         return self._dice.choice(cluster.up) if cluster.up else None
 
@@ -213,7 +213,7 @@ class Nemesis:
         self._cluster.trace.note(f"messages: {network.loss} lost, {network.duplication} doubled")
 
         def heal() -> None:
-            network.loss = network.duplication = 0.0
+            network.loss, network.duplication = self._cluster.profile.loss, 0.0
 
         self._after(2 * self._duration(), heal)
 

@@ -37,6 +37,8 @@ class Profile:
     """Time between two faults, on average."""
     fault_lasts: float = 1.0
     """How much longer than usual faults last."""
+    leader_share: float = 0.4
+    """How often a fault is the leader's, whoever else might have been chosen."""
     snapshot_count: int = 60
     catchup_entries: int = 20
     compactions: bool = True
@@ -45,6 +47,11 @@ class Profile:
     pre_vote: bool = True
     sync_seconds: float = 0.001
     delay_seconds: float = 0.001
+    client_delay_seconds: float = 0.001
+    patience_seconds: float = 8.0
+    """For how long a client waits; a member answers everything within seven."""
+    loss: float = 0.0
+    """Share of the messages between members that are lost even in calm weather."""
     watch_queue_bytes: int = 3000
     """What a watch stream may queue: little, so that watchers fall behind."""
 
@@ -68,6 +75,9 @@ def draw(seed: int) -> Profile:
         catchup_entries=dice.choice((1, 5, 40)),
         compactions=dice.random() < 0.6,
         clock_drift=dice.choice((0.0, 0.01, 0.05)),
+        client_delay_seconds=dice.choice((0.0002, 0.002, 0.02)),
+        patience_seconds=dice.choice((8.0, 8.0, 0.5)),
+        loss=dice.choice((0.0, 0.0, 0.01)),
         pre_vote=dice.random() < 0.8,
         sync_seconds=dice.choice((0.0002, 0.002, 0.02)),
         delay_seconds=dice.choice((0.0005, 0.002, 0.02)),

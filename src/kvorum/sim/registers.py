@@ -133,7 +133,7 @@ def _all_with(
 
 def _without_unseen(steps: Sequence[Step]) -> list[Step]:
     """Leave out what may not have happened and nobody saw."""
-    seen = {step.before for step in steps if step.looks and step.ended < math.inf}
+    seen = {step.before for step in steps if step.looks}
     return [
         step
         for step in steps

@@ -37,6 +37,8 @@ SETTLE_SECONDS: Final = 40.0
 
 logging.getLogger("kvorum").addHandler(logging.NullHandler())
 
+LAST_PATIENCE_SECONDS: Final = 8.0
+
 _MEMORY: Final = "/dev/shm"  # noqa: S108 - databases of a run; removed with it
 
 
@@ -237,7 +239,8 @@ class Run:
     async def _last_questions(self) -> None:
         """Every member takes a write and answers a read."""
         cluster = self._cluster
-        client = Client(cluster, "last", random.Random(self._dice.random()))
+        dice = random.Random(self._dice.random())
+        client = Client(cluster, "last", dice, patience_seconds=LAST_PATIENCE_SECONDS)
         for member in self._there():
             for kind, request in (
                 ("put", PutRequest(key=b"k00", value=b"last.%s" % member.name.encode())),
