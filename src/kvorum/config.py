@@ -23,6 +23,8 @@ from kvorum.flags import FlagError, Value
 from kvorum.golang import MAX_INT64, quote
 from kvorum.log_outputs import RotationConfig, open_outputs
 from kvorum.logging import Logger, parse_format, parse_level
+from kvorum.tls.info import TlsError
+from kvorum.tls.names import check_versions
 from kvorum.urls import Url, check_bind_urls, check_host_urls, format_cluster, parse_cluster
 
 DEFAULT_NAME: Final = "default"
@@ -112,6 +114,33 @@ class Config:
     grpc_keepalive_timeout: Duration
     socket_reuse_port: bool
     socket_reuse_address: bool
+    cert_file: str
+    key_file: str
+    client_cert_auth: bool
+    client_cert_file: str
+    client_key_file: str
+    client_crl_file: str
+    client_cert_allowed_hostname: tuple[str, ...]
+    trusted_ca_file: str
+    auto_tls: bool
+    peer_cert_file: str
+    peer_key_file: str
+    peer_client_cert_auth: bool
+    peer_client_cert_file: str
+    peer_client_key_file: str
+    peer_trusted_ca_file: str
+    peer_cert_allowed_cn: tuple[str, ...]
+    peer_cert_allowed_hostname: tuple[str, ...]
+    peer_skip_client_san_verification: bool
+    peer_auto_tls: bool
+    self_signed_cert_validity: int
+    """Years for which certificates that a member makes for itself are good."""
+    peer_crl_file: str
+    cipher_suites: tuple[str, ...]
+    """Go's names."""
+    tls_min_version: str
+    tls_max_version: str
+    """Empty: the highest there is."""
     cors: tuple[str, ...]
     host_whitelist: tuple[str, ...]
     metrics: str
@@ -124,6 +153,10 @@ class Config:
     warning_apply_duration: Duration
     warning_unary_request_duration: Duration
     unsafe_no_fsync: bool
+    auth_token: str
+    auth_token_ttl: int
+    """Seconds."""
+    bcrypt_cost: int
     values: Mapping[str, Value]
     """Every flag's value by its name."""
     given: frozenset[str]
@@ -221,6 +254,10 @@ class Config:
         if self.auto_compaction_mode not in ("", "periodic", "revision"):
             raise ConfigError(f"unknown auto-compaction-mode {quote(self.auto_compaction_mode)}")
         self.compaction_retention()
+        try:
+            check_versions(self.tls_min_version, self.tls_max_version, self.cipher_suites)
+        except TlsError as error:
+            raise ConfigError(str(error)) from None
         self._refuse_missing()
 
     def _validate_cluster(self) -> None:

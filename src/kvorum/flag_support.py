@@ -9,9 +9,8 @@ fields that nobody reads.
 from collections.abc import Mapping
 from typing import Final
 
-_TLS: Final = "TLS is not there yet"
+_CA: Final = "etcd 3 removed it; use --trusted-ca-file or --peer-trusted-ca-file"
 _DISCOVERY: Final = "discovery is not there yet; list the members with --initial-cluster"
-_AUTH: Final = "authentication is not there yet"
 _TRACING: Final = "tracing is not there yet"
 _PROXY: Final = "etcd's v2 proxy is not there yet"
 _COMPARE: Final = "comparing members is not there yet"
@@ -34,35 +33,8 @@ NOT_THERE_YET: Final[Mapping[str, str]] = {
     "discovery-srv": _DISCOVERY,
     "discovery-srv-name": _DISCOVERY,
     "auto-compaction-retention": "automatic compaction is not there yet; run kvorumctl compaction",
-    "cert-file": _TLS,
-    "key-file": _TLS,
-    "client-cert-auth": _TLS,
-    "client-cert-file": _TLS,
-    "client-key-file": _TLS,
-    "client-crl-file": _TLS,
-    "client-cert-allowed-hostname": _TLS,
-    "trusted-ca-file": _TLS,
-    "auto-tls": _TLS,
-    "peer-cert-file": _TLS,
-    "peer-key-file": _TLS,
-    "peer-client-cert-auth": _TLS,
-    "peer-client-cert-file": _TLS,
-    "peer-client-key-file": _TLS,
-    "peer-trusted-ca-file": _TLS,
-    "peer-cert-allowed-cn": _TLS,
-    "peer-cert-allowed-hostname": _TLS,
-    "peer-auto-tls": _TLS,
-    "self-signed-cert-validity": _TLS,
-    "peer-crl-file": _TLS,
-    "cipher-suites": _TLS,
-    "tls-min-version": _TLS,
-    "tls-max-version": _TLS,
-    "peer-skip-client-san-verification": _TLS,
-    "ca-file": _TLS,
-    "peer-ca-file": _TLS,
-    "auth-token": _AUTH,
-    "bcrypt-cost": _AUTH,
-    "auth-token-ttl": _AUTH,
+    "ca-file": _CA,
+    "peer-ca-file": _CA,
     "metrics": "histograms of calls are not there yet",
     "warning-apply-duration": _SLOW,
     "warning-unary-request-duration": _SLOW,
@@ -72,7 +44,6 @@ NOT_THERE_YET: Final[Mapping[str, str]] = {
     "experimental-initial-corrupt-check": _COMPARE,
     "experimental-compact-hash-check-enabled": _COMPARE,
     "bootstrap-defrag-threshold-megabytes": "defragmentation is not there yet",
-    "force-new-cluster": "forcing a new cluster is not there yet",
     "experimental-enable-v2v3": "v2 served from v3 keys is not there yet",
     "proxy": _PROXY,
     "log-package-levels": "etcd 3.5 removed it with its former logger; use --log-level",

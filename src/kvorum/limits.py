@@ -482,6 +482,8 @@ COMMIT_NOTICE_AWAITED_SECONDS: Final = 0.5
 
 MAX_AUTH_NAME_BYTES: Final = 511
 """Longest name of a user or a role: what LMDB takes as a key (etcd: bbolt's 32,768)."""
+SIMPLE_TOKEN_TTL_SECONDS: Final = 300
+"""How long a simple token is good if the flag says 0 (etcd ``simpleTokenTTLDefault``)."""
 MAX_SIMPLE_TOKENS: Final = 200_000
 """Simple tokens that a member knows; each was given for a right password. Those not used for longest go first
 (etcd: no bound but their time to live)."""
@@ -497,6 +499,8 @@ MAX_PASSWORDS_WAITING: Final = 256
 clients give up (etcd: no bound)."""
 MAX_PASSWORDS_WAITING_PER_CONNECTION: Final = 32
 """Of one connection."""
+MAX_AUTH_CALLS: Final = 2000
+"""Calls of the Auth service that wait for a password or for the log (etcd: no bound)."""
 PASSWORDS_REMEMBERED: Final = 1000
 """Pairs of password and hash that were found right, as keyed hashes, so that they need no bcrypt again."""
 JWT_KEY_CHECK_SECONDS: Final = 1.0
@@ -514,3 +518,32 @@ TLS_HANDSHAKES_PER_TURN: Final = 4
 TLS_FILES_CHECK_SECONDS: Final = 1.0
 """How old a look at certificate, key, authority and revocation files may be when a handshake begins (etcd
 reads certificate, key and revocations at each)."""
+
+# --- discovery --------------------------------------------------------------------------------------------
+
+DISCOVERY_REQUEST_SECONDS: Final = 5.0
+"""A request to a v2 discovery service (etcd ``client/v2``: DefaultRequestTimeout)."""
+DISCOVERY_WATCH_SECONDS: Final = 300.0
+"""How long a member waits for others before it looks by itself, should the connection be dead (etcd: no
+bound)."""
+DISCOVERY_MAX_DOUBLINGS: Final = 8
+"""Pauses before a service is asked again grow to 256 s (etcd: maxExpoentialRetries)."""
+DISCOVERY_REDIRECTS: Final = 10
+"""Redirects of one request that are followed (etcd ``client/v2``: DefaultCheckRedirect)."""
+DISCOVERY_ANSWER_BYTES: Final = 1024 * 1024
+"""Longest answer of a discovery service: ten thousand members (etcd: no bound)."""
+DISCOVERY_SERVICE_MAX_SIZE: Final = 50
+"""Largest cluster that this member gives a token for: more voters than anybody should have (etcd's own
+service: no bound)."""
+DISCOVERY_SERVICE_DEFAULT_SIZE: Final = 3
+"""Size of a cluster if none is asked for (etcd's own service: the same)."""
+DISCOVERY_SERVICE_TOKENS: Final = 1000
+"""Tokens that are alive at once, whoever asked for them (etcd's own service: no bound)."""
+DISCOVERY_SERVICE_BURST: Final = 20
+"""New tokens that a member gives at once, and"""
+DISCOVERY_SERVICE_SECONDS_PER_TOKEN: Final = 1.0
+"""how long it takes until there may be one more (etcd's own service: no bound)."""
+DISCOVERY_SERVICE_KEYS_PER_TOKEN: Final = 200
+"""Members that may register below one token: four times the largest cluster, as some are late."""
+DISCOVERY_SERVICE_VALUE_BYTES: Final = 4096
+"""Longest registration of a member: some thirty peer URLs."""

@@ -121,6 +121,9 @@ class Connection:
         """Run a stream's handler."""
         raise AssertionError("a connection runs its handlers")
 
+    def extra_info(self, name: str) -> Any:
+        """What the transport knows (``peercert``, ``ssl_object``...); None otherwise."""
+
     def hold(self, size: int) -> bool:
         """Account for bytes kept; False: beyond the bound, and not accounted for."""
         if self.held + size > limits.MAX_UNFINISHED_BYTES + self.granted:

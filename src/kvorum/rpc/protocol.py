@@ -169,6 +169,10 @@ class GrpcProtocol(Connection, asyncio.Protocol):
 
     # -- Connection ----------------------------------------------------------------------------------------
 
+    def extra_info(self, name: str) -> Any:
+        """What the transport knows (``peercert``, ``ssl_object``...); None otherwise."""
+        return None if self._transport is None else self._transport.get_extra_info(name)
+
     def flush_soon(self) -> None:
         """See that what was sent leaves at the end of this turn of the loop."""
         if not self.flush_pending:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, final
 
 from kvorum import ETCD_VERSION, limits
+from kvorum.api.gate import Gate
 from kvorum.api.http.health import HealthHandlers
 from kvorum.api.http.pages import install_metrics, install_version
 from kvorum.api.http.peers import PeerHandlers
@@ -28,11 +29,13 @@ from kvorum.server.figures import NodeHealth, bind_metrics
 from kvorum.server.files import MemberFiles
 from kvorum.server.ids import RequestIdGenerator
 from kvorum.server.node import Node, NodeOptions
+from kvorum.server.passwords import Passwords, checked_cost
 from kvorum.server.peers import Peers, find_cluster
 from kvorum.server.ports import Ports
 from kvorum.server.publish import Publisher
 from kvorum.server.ready import ReadyLoop
 from kvorum.server.snapshots import SnapshotOptions, Snapshots
+from kvorum.server.tokens import Tokens
 from kvorum.wal import segments
 from kvorum.wal.writer import WalWriter
 
@@ -58,6 +61,8 @@ class Member:
         self._health: Final = HealthService()
         self._standing: StandingStreams | None = None
         self._v2_api: V2Api | None = None
+        self._tokens: Tokens | None = None
+        self._passwords: Final = Passwords(checked_cost(config.bcrypt_cost, log))
         self._peers: Peers
         self._ready: ReadyLoop
         self.node: Node
@@ -121,6 +126,7 @@ class Member:
         """Open the files and join the node to them."""
         loop = asyncio.get_running_loop()
         config = self.config
+        tokens = self._tokens = Tokens(config.auth_token, self.log)
         begun = self._begun = bootstrap.begin(joined)
         writer = self._writer = WalWriter(begun.wal, loop)
         peers = self._peers = Peers(config, begun, bootstrap.open_aside, self.log)
@@ -165,6 +171,8 @@ class Member:
                 compaction_sleep_seconds=config.compaction_sleep_interval.seconds,
                 watch_progress_seconds=config.watch_progress_notify_interval.seconds,
                 strict_reconfig_check=config.strict_reconfig_check,
+                tokens=tokens.provider,
+                token_ttl_seconds=config.auth_token_ttl or limits.SIMPLE_TOKEN_TTL_SECONDS,
             ),
         )
         self.log.info(
@@ -180,9 +188,14 @@ class Member:
     def _serve(self) -> None:
         """Put every service into the method tables."""
         node, config, grpc, http = self.node, self.config, self._ports.grpc, self._ports.http
+        if self._tokens is not None:
+            self._tokens.start()
         self._standing = install_services(
             grpc,
             node,
+            Gate(node, self.log, by_certificate=bool(config.value("client-cert-auth"))),
+            self._passwords,
+            self.log,
             max_txn_ops=config.max_txn_ops,
             max_request_bytes=config.max_request_bytes,
             reconfigure=node.reconfigure,
@@ -251,6 +264,9 @@ class Member:
             self._standing.stop()
         if self._v2_api is not None:
             self._v2_api.close()
+        if self._tokens is not None:
+            self._tokens.stop()
+        self._passwords.close()
         await self._ports.shutdown_clients(grace_seconds)
         if self._begun is None or self._writer is None:
             await self._ports.shutdown_peers(0)

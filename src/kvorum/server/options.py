@@ -23,7 +23,7 @@ class NodeOptions:
     strict_reconfig_check: bool = True
     tokens: TokenProvider | None = None
     """How users show who they are; None for simple tokens."""
-    token_ttl_seconds: float = 300
+    token_ttl_seconds: float = limits.SIMPLE_TOKEN_TTL_SECONDS
     """How long a simple token is good (``--auth-token-ttl``)."""
 
     @property

@@ -22,6 +22,7 @@ import bcrypt
 from kvorum import limits
 from kvorum.auth.fair_queue import FairQueue
 from kvorum.errors import ERR_REQUEST_TOO_MANY_REQUESTS
+from kvorum.logging import Logger
 
 DEFAULT_COST: Final = 10
 """Go's ``bcrypt.DefaultCost``."""
@@ -33,6 +34,17 @@ _LONGEST: Final = 72
 _LOWEST_PRIORITY: Final = 19
 
 R = TypeVar("R")
+
+
+def checked_cost(cost: int, log: Logger) -> int:
+    """``--bcrypt-cost`` if it is one, else the default, with a warning as etcd's."""
+    if MIN_COST <= cost <= MAX_COST:
+        return cost
+    log.warn(
+        "use default bcrypt cost instead of the invalid given cost",
+        {"min-cost": MIN_COST, "max-cost": MAX_COST, "default-cost": DEFAULT_COST, "given-cost": cost},
+    )
+    return DEFAULT_COST
 
 
 def hash_now(password: bytes, cost: int = DEFAULT_COST) -> bytes:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from kvorum import limits
+from kvorum.auth.tokens import TokenOptionsError
 from kvorum.config import Config, ConfigError
 from kvorum.flags import FlagError
 from kvorum.logging import Logger
@@ -21,10 +22,13 @@ from kvorum.raft.log import LogLostError
 from kvorum.rpc.sockets import ListenError
 from kvorum.server.bootstrap import BootstrapError
 from kvorum.server.member import Member
+from kvorum.server.security import SecurityError
 from kvorum.server.takeover import TakeoverError
 from kvorum.wal.errors import WalError
 
 START_ERRORS: Final = (
+    TokenOptionsError,
+    TokenOptionsError,
     BootstrapError,
     TakeoverError,
     BackendError,
@@ -32,6 +36,7 @@ START_ERRORS: Final = (
     LogLostError,
     ConfigError,
     ListenError,
+    SecurityError,
     OSError,
 )
 """What a start can fail with for reasons outside the program; each text is one line."""
@@ -103,6 +108,9 @@ def _failed_to_start(log: Logger, error: BaseException | None) -> int:
     if not isinstance(error, START_ERRORS):
         assert error is not None
         raise error
+    if isinstance(error, SecurityError):
+        log.fatal(error.message, error=error)
+        return 1
     # etcd's words for a configuration that cannot be had, whether or not anything was to be discovered
     is_configuration = isinstance(error, (ConfigError, ListenError))
     log.fatal("discovery failed" if is_configuration else "failed to start etcd", error=error)

@@ -10,6 +10,7 @@ from typing import Any, Final, final
 
 from google.protobuf.message import Message
 
+from kvorum.api.gate import Gate
 from kvorum.api.v3.service import Methods, Service, parse
 from kvorum.api.v3.waiting import WaitingCalls
 from kvorum.errors import EtcdError
@@ -36,8 +37,10 @@ from kvorum.server.reconfigure import Reconfigure
 class ClusterService(Service):
     """MemberAdd, MemberRemove, MemberUpdate, MemberPromote, MemberList."""
 
-    def __init__(self, node: Node, reconfigure: Reconfigure | None, waiting: WaitingCalls) -> None:
-        super().__init__(node)
+    def __init__(
+        self, node: Node, gate: Gate, reconfigure: Reconfigure | None, waiting: WaitingCalls
+    ) -> None:
+        super().__init__(node, gate)
         self._reconfigure: Final = reconfigure
         self._waiting: Final = waiting
 

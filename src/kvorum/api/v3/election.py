@@ -11,6 +11,7 @@ import asyncio
 from typing import Final, final
 
 from kvorum import errors, limits
+from kvorum.api.gate import Gate
 from kvorum.api.v3.leadership import UNSURE, Leadership
 from kvorum.api.v3.local import LocalClient, created_at, get, own_key, put
 from kvorum.api.v3.service import Methods, Service, parse
@@ -44,13 +45,14 @@ class ElectionService(Service):
     def __init__(
         self,
         node: Node,
+        gate: Gate,
         waiting: WaitingCalls,
         standing: StandingStreams,
         *,
         max_txn_ops: int = limits.MAX_TXN_OPS,
     ) -> None:
-        super().__init__(node)
-        self._client: Final = LocalClient(node, max_txn_ops)
+        super().__init__(node, gate)
+        self._client: Final = LocalClient(node, gate, max_txn_ops)
         self._waiting: Final = waiting
         self._standing: Final = standing
 
@@ -70,29 +72,30 @@ class ElectionService(Service):
     def campaign(self, call: UnaryCall, body: bytes) -> None:
         """Answer once the caller leads."""
         request = parse(CampaignRequest, body)
-        place = Place(self._client)
-        self._waiting.start(call, self._campaign(request, place), place)
+        place = Place(self._client, call)
+        self._waiting.start(call, self._campaign(call, request, place), place)
 
-    async def _campaign(self, request: CampaignRequest, place: Place) -> bytes:
+    async def _campaign(self, call: UnaryCall, request: CampaignRequest, place: Place) -> bytes:
         client = self._client
-        lease = await client.session(request.lease)
+        lease = await client.session(call, request.lease)
         place.key = own_key(request.name, lease)
         revision, response = await client.txn(
+            call,
             TxnRequest(
                 compare=[created_at(place.key, 0)],
                 success=[put(place.key, request.value, lease)],
                 failure=[get(place.key)],
-            )
+            ),
         )
         place.create_revision = revision
         if not response.succeeded:
             present = response.responses[0].response_range.kvs[0]
             place.create_revision = present.create_revision
             if present.value != request.value:
-                await self._replace(place, request.value, lease)
+                await self._replace(call, place, request.value, lease)
         place.held = True
         try:
-            await client.wait_deletes(request.name + b"/", place.create_revision - 1)
+            await client.wait_deletes(call, request.name + b"/", place.create_revision - 1)
         finally:
             place.held = False
         if not client.exists(place.key, place.create_revision):
@@ -100,12 +103,12 @@ class ElectionService(Service):
         leader = LeaderKey(name=request.name, key=place.key, rev=place.create_revision, lease=lease)
         return self._header(revision) + CampaignResponse(leader=leader).SerializeToString()
 
-    async def _replace(self, place: Place, value: bytes, lease: int) -> None:
+    async def _replace(self, call: UnaryCall, place: Place, value: bytes, lease: int) -> None:
         """Change the value of a campaign that goes on; if that cannot be done the campaign ends."""
         try:
-            await self._proclaim(place.key, place.create_revision, value, lease)
+            await self._proclaim(call, place.key, place.create_revision, value, lease)
         except EtcdError:
-            self._client.delete_own(place.key, place.create_revision)
+            self._client.delete_own(call, place.key, place.create_revision)
             raise
 
     def proclaim(self, call: UnaryCall, body: bytes) -> None:
@@ -113,21 +116,23 @@ class ElectionService(Service):
         request = parse(ProclaimRequest, body)
         if not request.HasField("leader"):
             raise ERR_MISSING_LEADER_KEY
-        self._waiting.start(call, self._answer_proclaim(request))
+        self._waiting.start(call, self._answer_proclaim(call, request))
 
-    async def _answer_proclaim(self, request: ProclaimRequest) -> bytes:
+    async def _answer_proclaim(self, call: UnaryCall, request: ProclaimRequest) -> bytes:
         leader = request.leader
-        lease = await self._client.session(leader.lease)
-        return self._header(await self._proclaim(leader.key, leader.rev, request.value, lease))
+        lease = await self._client.session(call, leader.lease)
+        return self._header(await self._proclaim(call, leader.key, leader.rev, request.value, lease))
 
-    async def _proclaim(self, key: bytes, create_revision: int, value: bytes, lease: int) -> int:
+    async def _proclaim(
+        self, call: UnaryCall, key: bytes, create_revision: int, value: bytes, lease: int
+    ) -> int:
         """Put a value under a key that must still be the one that was created then; returns the revision.
 
         Raises:
             EtcdError: ERR_NOT_LEADER, or as KV.Txn.
         """
         revision, response = await self._client.txn(
-            TxnRequest(compare=[created_at(key, create_revision)], success=[put(key, value, lease)])
+            call, TxnRequest(compare=[created_at(key, create_revision)], success=[put(key, value, lease)])
         )
         if not response.succeeded:
             raise ERR_NOT_LEADER
@@ -138,15 +143,16 @@ class ElectionService(Service):
         request = parse(ResignRequest, body)
         if not request.HasField("leader"):
             raise ERR_MISSING_LEADER_KEY
-        self._waiting.start(call, self._resign(request.leader))
+        self._waiting.start(call, self._resign(call, request.leader))
 
-    async def _resign(self, leader: LeaderKey) -> bytes:
-        await self._client.session(leader.lease)
+    async def _resign(self, call: UnaryCall, leader: LeaderKey) -> bytes:
+        await self._client.session(call, leader.lease)
         revision, _ = await self._client.txn(
+            call,
             TxnRequest(
                 compare=[created_at(leader.key, leader.rev)],
                 success=[RequestOp(request_delete_range=DeleteRangeRequest(key=leader.key))],
-            )
+            ),
         )
         return self._header(revision)
 
@@ -160,7 +166,11 @@ class ElectionService(Service):
             if error is not None:
                 call.fail(errors.UNKNOWN, error.message)
                 return
-            revision, kv = self._client.first_created(prefix)
+            try:
+                revision, kv = self._client.first_created(call, prefix)
+            except EtcdError as refused:
+                call.fail(errors.UNKNOWN, refused.forget().message)
+                return
             if kv is None:
                 call.fail(ERR_NO_LEADER.code, ERR_NO_LEADER.message)
             else:
@@ -200,7 +210,7 @@ class ElectionService(Service):
                 await call.write(self._header(revision) + delimited(_KV_TAG, kv))
             elif leadership.state == UNSURE:
                 await self.node.linearizable_read()
-                leadership.asked(*self._client.first_created(prefix))
+                leadership.asked(*self._client.first_created(call, prefix))
             else:
                 woken.clear()
                 await woken.wait()

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Final, final
 
 from kvorum import errors, limits
+from kvorum.api.gate import Gate
 from kvorum.api.v3 import checks
 from kvorum.api.v3.service import Methods, Service, parse
 from kvorum.apply import range as ranges
@@ -42,11 +43,12 @@ class KvService(Service):
     def __init__(
         self,
         node: Node,
+        gate: Gate,
         *,
         max_txn_ops: int = limits.MAX_TXN_OPS,
         max_request_bytes: int = limits.MAX_REQUEST_BYTES,
     ) -> None:
-        super().__init__(node)
+        super().__init__(node, gate)
         self._max_txn_ops: Final = max_txn_ops
         self._chunk_bytes: Final = max_request_bytes
 
@@ -83,6 +85,8 @@ class KvService(Service):
         if call.cancelled:
             return
         try:
+            if self.users.enabled:
+                self.gate.check_range(call, request.key, request.range_end)
             revision, body = ranges.execute(self.node.view(), request)
         except EtcdError as refused:
             call.fail(refused.forget().code, refused.message)
@@ -98,7 +102,8 @@ class KvService(Service):
         if error is not None:
             call.fail(error.code, error.message)
         else:
-            self.node.propose(requests.PUT, body, partial(self.answer, call), request)
+            who = self.gate.entry(call) if self.users.enabled else b""
+            self.node.propose(requests.PUT, body, partial(self.answer, call), request, who)
 
     def delete_range(self, call: UnaryCall, body: bytes) -> None:
         """Delete the keys of a range."""
@@ -106,7 +111,7 @@ class KvService(Service):
         if error is not None:
             call.fail(error.code, error.message)
         else:
-            self.node.propose(requests.DELETE_RANGE, body, partial(self.answer, call))
+            self.propose(call, requests.DELETE_RANGE, body)
 
     def txn(self, call: UnaryCall, body: bytes) -> None:
         """Compare, then run one of two lists of operations; without writes it needs no log entry."""
@@ -117,7 +122,7 @@ class KvService(Service):
         elif not self.node.has_room_for(request.cost_bytes):
             call.fail(errors.ERR_NO_SPACE.code, errors.ERR_NO_SPACE.message)
         elif not request.is_read_only:
-            self.node.propose(requests.TXN, body, partial(self.answer, call), request)
+            self.propose(call, requests.TXN, body, None, request)
         elif request.is_serializable:
             self._run_txn(call, request, None)
         else:
@@ -134,6 +139,8 @@ class KvService(Service):
             return
         node = self.node
         try:
+            if self.users.enabled:
+                self.gate.check_txn(call, request)
             revision, body = txn.execute_read_only(node.view(), request, node.revision)
         except EtcdError as refused:
             call.fail(refused.forget().code, refused.message)
@@ -144,7 +151,7 @@ class KvService(Service):
         """Forget revisions; with ``physical`` the answer waits until they are gone from the store."""
         request = parse(CompactionRequest, body)
         done = partial(self._compacted, call) if request.physical else partial(self.answer, call)
-        self.node.propose(requests.COMPACTION, body, done)
+        self.propose(call, requests.COMPACTION, body, done)
 
     def _compacted(self, call: UnaryCall, result: Result) -> None:
         if result.error is not None:
@@ -174,6 +181,7 @@ class KvService(Service):
             raise EtcdError(errors.UNIMPLEMENTED, "RangeStream does not support revision filters")
         if not request.serializable:
             await self.node.linearizable_read()
+        self.gate.check_range(call, request.key, request.range_end)
         if request.count_only:
             revision, rest = ranges.execute(self.node.view(), request)
             await call.write(
@@ -203,6 +211,7 @@ class KvService(Service):
             await call.write(delimited(_RANGE_RESPONSE_TAG, out))
             if done:
                 return
+            self.gate.check_range(call, request.key, request.range_end)
             sent += len(kvs)
             request.key = ranges.key_of(kvs[-1]) + b"\0"
             if len(out) < self._chunk_bytes // 2:

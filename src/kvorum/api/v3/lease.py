@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final, final
 
 from kvorum import errors, limits
+from kvorum.api.gate import Gate
 from kvorum.api.v3.service import Methods, Service, parse
 from kvorum.api.v3.standing import StandingStreams
 from kvorum.api.v3.waiting import WaitingCalls
@@ -38,8 +39,8 @@ _STATUS_ID_TAG: Final = b"\x08"
 class LeaseService(Service):
     """LeaseGrant, LeaseRevoke, LeaseKeepAlive, LeaseTimeToLive, LeaseLeases."""
 
-    def __init__(self, node: Node, standing: StandingStreams, waiting: WaitingCalls) -> None:
-        super().__init__(node)
+    def __init__(self, node: Node, gate: Gate, standing: StandingStreams, waiting: WaitingCalls) -> None:
+        super().__init__(node, gate)
         self._waiting: Final = waiting
         self._leases: Final = node.leases
         self._standing: Final = standing
@@ -61,12 +62,12 @@ class LeaseService(Service):
         if not request.ID:
             request.ID = self._leases.choose_id()
             body = request.SerializeToString()
-        self.node.propose(requests.LEASE_GRANT, body, partial(self.answer, call))
+        self.propose(call, requests.LEASE_GRANT, body)
 
     def revoke(self, call: UnaryCall, body: bytes) -> None:
         """End a lease and delete its keys."""
         parse(LeaseRevokeRequest, body)
-        self.node.propose(requests.LEASE_REVOKE, body, partial(self.answer, call))
+        self.propose(call, requests.LEASE_REVOKE, body)
 
     # --- keepalives ---------------------------------------------------------------------------------------
 
@@ -97,6 +98,8 @@ class LeaseService(Service):
         # Made before the renewals: its revision must not be one at which a lease was gone already.
         header = self.header.encode(self.node.revision, self.node.term)
         lease_ids, unreadable = _parse_all(bodies)
+        if self.users.enabled:
+            self.gate.check_renewal(call, lease_ids)
         ttls = [leases.renew_at_once(lease_id) for lease_id in lease_ids]
         if None in ttls:
             first = ttls.index(None)
@@ -114,6 +117,8 @@ class LeaseService(Service):
     def time_to_live(self, call: UnaryCall, body: bytes) -> None:
         """What is left of a lease, and its keys if asked for; the leader's lessor knows."""
         request = parse(LeaseTimeToLiveRequest, body)
+        if self.users.enabled and request.keys:
+            self.gate.check_lease_keys(call, [request.ID])
         if self.node.lessor.primary:
             self._looked(call, self._leases.look(request.ID, request.keys))
         else:
@@ -123,7 +128,10 @@ class LeaseService(Service):
         self.reply(call, self.node.revision, response.SerializeToString())
 
     async def _look(self, request: LeaseTimeToLiveRequest) -> bytes:
+        revision = self.users.revision
         response = await self._leases.time_to_live(request.ID, request.keys)
+        if request.keys and self.users.enabled and self.users.revision != revision:
+            raise errors.ERR_AUTH_OLD_REVISION
         return self.header.encode(self.node.revision, self.node.term) + response.SerializeToString()
 
     def leases(self, call: UnaryCall, body: bytes) -> None:
@@ -134,10 +142,10 @@ class LeaseService(Service):
     def _list(self, call: UnaryCall) -> None:
         if call.cancelled:
             return
-        statuses = [
-            delimited(_LEASES_TAG, _STATUS_ID_TAG + varint(lease_id))
-            for lease_id in self.node.lessor.leases()
-        ]
+        leases = self.node.lessor.leases()
+        if self.users.enabled:
+            self.gate.check_lease_keys(call, leases)
+        statuses = [delimited(_LEASES_TAG, _STATUS_ID_TAG + varint(lease_id)) for lease_id in leases]
         self.reply(call, self.node.revision, b"".join(statuses))
 
 

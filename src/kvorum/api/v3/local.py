@@ -9,6 +9,7 @@ import asyncio
 from typing import Final, final
 
 from kvorum import errors
+from kvorum.api.gate import Gate
 from kvorum.api.v3 import checks
 from kvorum.apply import range as ranges
 from kvorum.apply.alarms import LEASE_COST_BYTES
@@ -25,6 +26,7 @@ from kvorum.proto.rpc_pb2 import (
     TxnRequest,
     TxnResponse,
 )
+from kvorum.rpc.grpc import StreamCall, UnaryCall
 from kvorum.server import requests
 from kvorum.server.node import Node
 
@@ -36,13 +38,14 @@ NO_LEASE: Final = 0
 
 @final
 class LocalClient:
-    """A client of this member in this process."""
+    """A client of this member in this process; what it asks for, it asks for as who makes a call."""
 
-    def __init__(self, node: Node, max_txn_ops: int) -> None:
+    def __init__(self, node: Node, gate: Gate, max_txn_ops: int) -> None:
         self.node: Final = node
+        self._gate: Final = gate
         self._max_txn_ops: Final = max_txn_ops
 
-    async def txn(self, request: TxnRequest) -> tuple[int, TxnResponse]:
+    async def txn(self, call: UnaryCall, request: TxnRequest) -> tuple[int, TxnResponse]:
         """Run a transaction that may write; returns the revision for the header, and the rest.
 
         Raises:
@@ -54,10 +57,10 @@ class LocalClient:
         error = checks.check_txn(opened, self._max_txn_ops)
         if error is not None:
             raise error
-        result = await self._propose(requests.TXN, request.SerializeToString(), opened)
+        result = await self._propose(call, requests.TXN, request.SerializeToString(), opened)
         return result.revision or self.node.revision, TxnResponse.FromString(result.body)
 
-    async def session(self, lease: int) -> int:
+    async def session(self, call: UnaryCall, lease: int) -> int:
         """The lease that a call's key is bound to: the one it named, or a new one that nobody keeps alive.
 
         Raises:
@@ -69,23 +72,23 @@ class LocalClient:
             raise errors.ERR_NO_SPACE
         lease = self.node.leases.choose_id()
         grant = LeaseGrantRequest(ID=lease, TTL=SESSION_TTL_SECONDS)
-        await self._propose(requests.LEASE_GRANT, grant.SerializeToString())
+        await self._propose(call, requests.LEASE_GRANT, grant.SerializeToString())
         return lease
 
-    async def _propose(self, number: int, body: bytes, parsed: object = None) -> Result:
+    async def _propose(self, call: UnaryCall, number: int, body: bytes, parsed: object = None) -> Result:
         applied: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
         def done(result: Result) -> None:
             if not applied.done():
                 applied.set_result(result)
 
-        self.node.propose(number, body, done, parsed)
+        self.node.propose(number, body, done, parsed, self._gate.entry(call))
         result = await applied
         if result.error is not None:
             raise result.error
         return result
 
-    def delete_own(self, key: bytes, create_revision: int) -> None:
+    def delete_own(self, call: UnaryCall, key: bytes, create_revision: int) -> None:
         """Delete a key if it is still the one that was created then, and wait for nothing.
 
         Proposed at once, so that it precedes whatever the client asks for next. Errors are nobody's: the key
@@ -96,16 +99,23 @@ class LocalClient:
             success=[RequestOp(request_delete_range=DeleteRangeRequest(key=key))],
         )
         try:
-            self.node.propose(requests.TXN, request.SerializeToString(), _ignore)
+            who = self._gate.entry(call)
+            self.node.propose(requests.TXN, request.SerializeToString(), _ignore, None, who)
         except errors.EtcdError as refused:
             refused.forget()
 
-    def first_created(self, prefix: bytes) -> tuple[int, bytes | None]:
-        """The oldest key with a prefix, serialized, and the revision it was read at. Not confirmed."""
-        revision, kvs, _, _ = ranges.select(self.node.view(), first_created(prefix))
+    def first_created(self, call: UnaryCall | StreamCall, prefix: bytes) -> tuple[int, bytes | None]:
+        """The oldest key with a prefix, serialized, and the revision it was read at. Not confirmed.
+
+        Raises:
+            EtcdError: the caller may not read it.
+        """
+        request = first_created(prefix)
+        self._gate.check_range(call, request.key, request.range_end)
+        revision, kvs, _, _ = ranges.select(self.node.view(), request)
         return revision, kvs[0] if kvs else None
 
-    async def wait_deletes(self, prefix: bytes, max_create_revision: int) -> None:
+    async def wait_deletes(self, call: UnaryCall, prefix: bytes, max_create_revision: int) -> None:
         """Return once no key with ``prefix`` is left that was created up to that revision.
 
         Waits for one key at a time, the youngest of them: of all who wait each is woken for its turn alone.
@@ -124,6 +134,7 @@ class LocalClient:
         )
         while True:
             await self.node.linearizable_read()
+            self._gate.check_range(call, request.key, request.range_end)
             _, kvs, _, _ = ranges.select(self.node.view(), request)
             if not kvs:
                 return

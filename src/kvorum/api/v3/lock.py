@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, final
 
 from kvorum import errors, limits
+from kvorum.api.gate import Gate
 from kvorum.api.v3.local import LocalClient, created_at, first_created, get, own_key, put
 from kvorum.api.v3.service import Methods, Service, parse
 from kvorum.api.v3.waiting import Place, WaitingCalls, without_code
@@ -30,9 +31,11 @@ ERR_SESSION_EXPIRED: Final = EtcdError(errors.UNKNOWN, "mutex: session is expire
 class LockService(Service):
     """Lock, Unlock."""
 
-    def __init__(self, node: Node, waiting: WaitingCalls, *, max_txn_ops: int = limits.MAX_TXN_OPS) -> None:
-        super().__init__(node)
-        self._client: Final = LocalClient(node, max_txn_ops)
+    def __init__(
+        self, node: Node, gate: Gate, waiting: WaitingCalls, *, max_txn_ops: int = limits.MAX_TXN_OPS
+    ) -> None:
+        super().__init__(node, gate)
+        self._client: Final = LocalClient(node, gate, max_txn_ops)
         self._waiting: Final = waiting
 
     def register(self, server: Methods) -> None:
@@ -43,31 +46,32 @@ class LockService(Service):
     def lock(self, call: UnaryCall, body: bytes) -> None:
         """Answer once the caller's key is the oldest of the name."""
         request = parse(LockRequest, body)
-        place = Place(self._client)
-        self._waiting.start(call, self._lock(request, place), place)
+        place = Place(self._client, call)
+        self._waiting.start(call, self._lock(call, request, place), place)
 
-    async def _lock(self, request: LockRequest, place: Place) -> bytes:
+    async def _lock(self, call: UnaryCall, request: LockRequest, place: Place) -> bytes:
         client = self._client
         prefix = request.name + b"/"
-        lease = await client.session(request.lease)
+        lease = await client.session(call, request.lease)
         place.key = own_key(request.name, lease)
         owner = RequestOp(request_range=first_created(prefix))
         revision, response = await client.txn(
+            call,
             TxnRequest(
                 compare=[created_at(place.key, 0)],
                 success=[put(place.key, b"", lease), owner],
                 failure=[get(place.key), owner],
-            )
+            ),
         )
         place.create_revision = revision
         if not response.succeeded:
             place.create_revision = response.responses[0].response_range.kvs[0].create_revision
         oldest = response.responses[1].response_range.kvs
         if oldest and oldest[0].create_revision != place.create_revision:
-            revision = await self._wait(prefix, place)
+            revision = await self._wait(call, prefix, place)
         return self.header.encode(revision, self.node.term) + LockResponse(key=place.key).SerializeToString()
 
-    async def _wait(self, prefix: bytes, place: Place) -> int:
+    async def _wait(self, call: UnaryCall, prefix: bytes, place: Place) -> int:
         """Wait for all who came before; returns the revision at which they were gone.
 
         Raises:
@@ -76,7 +80,7 @@ class LockService(Service):
         client = self._client
         place.held = True
         try:
-            await client.wait_deletes(prefix, place.create_revision - 1)
+            await client.wait_deletes(call, prefix, place.create_revision - 1)
         except EtcdError:
             place.give_up()
             raise
@@ -92,9 +96,8 @@ class LockService(Service):
             raise without_code(errors.ERR_EMPTY_KEY)
         request = DeleteRangeRequest(key=key)
         try:
-            self.node.propose(
-                requests.DELETE_RANGE, request.SerializeToString(), partial(self._unlocked, call)
-            )
+            body = request.SerializeToString()
+            self.propose(call, requests.DELETE_RANGE, body, partial(self._unlocked, call))
         except EtcdError as refused:
             raise without_code(refused) from None
 

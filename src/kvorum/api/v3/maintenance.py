@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final, final
 
 from kvorum import ETCD_VERSION, limits
+from kvorum.api.gate import Gate
 from kvorum.api.v3.admission import SNAPSHOT
 from kvorum.api.v3.service import Methods, Service, parse
 from kvorum.api.v3.waiting import WaitingCalls
@@ -46,11 +47,12 @@ class MaintenanceService(Service):
     def __init__(
         self,
         node: Node,
+        gate: Gate,
         handover: Handover | None,
         waiting: WaitingCalls,
         snapshots: SnapshotSource | None = None,
     ) -> None:
-        super().__init__(node)
+        super().__init__(node, gate)
         self._downgrade: Final = Downgrade(node.cluster, node)
         self._handover: Final = handover
         self._waiting: Final = waiting
@@ -69,9 +71,12 @@ class MaintenanceService(Service):
             server.unary("/etcdserverpb.Maintenance/MoveLeader", partial(self.move_leader, self._handover))
 
     def alarm(self, call: UnaryCall, body: bytes) -> None:
-        """List, raise or disarm alarms; even a list goes through the log, as in etcd."""
-        parse(AlarmRequest, body)
-        self.node.propose(requests.ALARM, body, partial(self.answer, call))
+        """List, raise or disarm alarms; even a list goes through the log, as in etcd. Only root may change
+        any.
+        """
+        if parse(AlarmRequest, body).action != AlarmRequest.AlarmAction.GET and self.users.enabled:
+            self.gate.check_root(call)
+        self.propose(call, requests.ALARM, body)
 
     def status(self, call: UnaryCall, body: bytes) -> None:
         """Version, leader, Raft's indexes, sizes, and what is wrong (local, without asking the cluster)."""

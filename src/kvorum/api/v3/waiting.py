@@ -21,10 +21,11 @@ from kvorum.rpc.grpc import StreamCall, UnaryCall
 class Place:
     """A place in a queue; ``held`` while the call waits and so is the one to clean up."""
 
-    __slots__ = ("_client", "create_revision", "held", "key")
+    __slots__ = ("_call", "_client", "create_revision", "held", "key")
 
-    def __init__(self, client: LocalClient) -> None:
+    def __init__(self, client: LocalClient, call: UnaryCall) -> None:
         self._client: Final = client
+        self._call: Final = call
         self.key = b""
         self.create_revision = 0
         self.held = False
@@ -33,7 +34,7 @@ class Place:
         """Leave the queue, unless the call is not (or no longer) waiting in it."""
         if self.held:
             self.held = False
-            self._client.delete_own(self.key, self.create_revision)
+            self._client.delete_own(self._call, self.key, self.create_revision)
 
 
 @final

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final, final
 
 from kvorum import limits
+from kvorum.api.gate import Gate
 from kvorum.api.v3.service import Methods, Service, parse
 from kvorum.api.v3.standing import StandingStreams
 from kvorum.proto.rpc_pb2 import WatchRequest
@@ -48,8 +49,8 @@ class WatchService(Service):
     two cases a flush is scheduled.
     """
 
-    def __init__(self, node: Node, standing: StandingStreams) -> None:
-        super().__init__(node)
+    def __init__(self, node: Node, gate: Gate, standing: StandingStreams) -> None:
+        super().__init__(node, gate)
         self._hub: Final = node.watch_hub
         self._standing: Final = standing
         self._feeds: Final[dict[WatchStream, _Feed]] = {}
@@ -83,7 +84,7 @@ class WatchService(Service):
         call, stream = feed.call, feed.stream
         handled = 0
         while (body := await call.read()) is not None:
-            self._handle(stream, parse(WatchRequest, body))
+            self._handle(call, stream, parse(WatchRequest, body))
             handled += 1
             if handled % limits.WATCH_REQUESTS_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -91,11 +92,16 @@ class WatchService(Service):
                 feed.relieved = asyncio.get_running_loop().create_future()
                 await feed.relieved
 
-    def _handle(self, stream: WatchStream, request: WatchRequest) -> None:
+    def _handle(self, call: StreamCall, stream: WatchStream, request: WatchRequest) -> None:
         """Carry out a request; one that is none of the three is passed over."""
         kind = request.WhichOneof("request_union")
         if kind == "create_request":
-            stream.create(request.create_request, self.node.timers.time())
+            asked = request.create_request
+            reason = self.gate.refuses_watch(call, asked.key, asked.range_end) if self.users.enabled else None
+            if reason is None:
+                stream.create(asked, self.node.timers.time())
+            else:
+                stream.refuse(asked, reason)
         elif kind == "cancel_request":
             stream.cancel(request.cancel_request.watch_id)
         elif kind == "progress_request":
