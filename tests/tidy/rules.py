@@ -55,7 +55,7 @@ ROOMS: Final = {
         "raft", "wal", "snapshot", "peer", "apply", "mvcc", "watch", "lease", "auth", "v2store",
         "rpc", "api", "config", "metrics", "tls",
     ),
-    "config": _room("flags are values"),
+    "config": _room("flags are values, some of them names that only TLS knows", "tls"),
     "metrics": _room("numbers"),
     "client": _room("speaks the wire"),
     "ctl": _room("a client", "client"),
@@ -135,8 +135,9 @@ class OnlyIn:
 ONLY_IN: Final = (
     OnlyIn(
         r"\b_?wal\.(?:prepare|flush)\(",
-        ("server/ready.py", "wal/", "utl/backup.py", "sim/"),
-        "only the Ready loop saves the WAL; a restoration makes one for others, the simulator spoils it",
+        ("server/ready.py", "server/standalone.py", "wal/", "utl/backup.py", "sim/"),
+        "only the Ready loop saves the WAL; a restoration makes one for others, a member that shall go on"
+        " alone forces its log before there is a loop, the simulator spoils it",
     ),
     OnlyIn(r"\bstore\.write\(", ("apply/", "utl/", "mvcc/", "sim/"), "only apply writes to mvcc"),
     OnlyIn(r"\bnode\.store\b", ("server/", "sim/"), "the API asks the member, not its store"),

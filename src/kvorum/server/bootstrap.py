@@ -23,7 +23,7 @@ from kvorum.raft.codec import decode_conf_state
 from kvorum.raft.config import RaftConfig
 from kvorum.raft.rawnode import RawNode
 from kvorum.raft.types import EMPTY_SNAPSHOT, ConfState, Snapshot
-from kvorum.server import ids
+from kvorum.server import ids, standalone
 from kvorum.server.membership import Cluster, MemberInfo
 from kvorum.snapshot import received
 from kvorum.snapshot.snap_file import Snapshotter
@@ -256,6 +256,11 @@ class Bootstrap:
                 # nothing was ever acknowledged, so it begins once more.
                 return self._begin_again(metadata, recovered.wal, store, lock)
             conf_state = decode_conf_state(store.conf_state) if store.conf_state else ConfState()
+            if self._config.value("force-new-cluster"):
+                urls = map(str, self._config.advertise_peer_urls)
+                recovered = standalone.go_on_alone(
+                    recovered, store.consistent_index, conf_state, metadata.NodeID, urls, self._log
+                )
             raft = RawNode(
                 self._raft_config(metadata.NodeID),
                 snapshot=snapshot,
