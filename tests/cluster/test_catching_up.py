@@ -13,7 +13,7 @@ from tests.support.process import Member
 from tests.support.workload import everything, large, many, same_everywhere
 
 KEPT: Final = 5000
-SENT: Final = 24
+SENT: Final = 12
 """MiB of a snapshot whose sending takes a while."""
 BELONGS: Final = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}\.snap|db|kvorum\.lmdb(-lock)?")
 RECEIVING: Final = "receiving database snapshot"
