@@ -258,7 +258,7 @@ class PeerClient:
         """
         key = parse_url(url) if isinstance(url, str) else url
         while True:
-            connection, is_fresh = await self._connection(key)
+            connection, is_fresh = await self._connection(key, reuse=isinstance(body, bytes))
             response = Response(self, key, connection)
             connection.begin(response.take, response.end)
             try:
@@ -268,7 +268,7 @@ class PeerClient:
                     response.head = await connection.head()
             except OSError:
                 self._drop(connection)
-                if is_fresh or connection.answered or not isinstance(body, bytes):
+                if is_fresh or connection.answered:
                     raise
             except BaseException:
                 self._drop(connection)
@@ -307,9 +307,11 @@ class PeerClient:
 
     # --- within -------------------------------------------------------------------------------------------
 
-    async def _connection(self, key: Url) -> tuple[ClientConnection, bool]:
-        """An idle connection, or a new one; and whether it is new."""
-        idle = self._idle.get(key)
+    async def _connection(self, key: Url, *, reuse: bool) -> tuple[ClientConnection, bool]:
+        """An idle connection, or a new one; and whether it is new. Pieces can be sent only once, so they get
+        a new one.
+        """
+        idle = self._idle.get(key) if reuse else None
         while idle:
             connection, timer = idle.pop()
             timer.cancel()
