@@ -25,6 +25,12 @@ _SECURITY_KEYS: Final = {
     "trusted-ca-file": "trusted-ca-file",
     "auto-tls": "auto-tls",
 }
+_PEER_SECURITY_KEYS: Final = {
+    "allowed-cn": "cert-allowed-cn",
+    "allowed-hostname": "cert-allowed-hostname",
+    "skip-client-san-verification": "skip-client-san-verification",
+}
+_CLIENT_SECURITY_KEYS: Final = {"allowed-hostname": "client-cert-allowed-hostname"}
 _SECTIONS: Final = {"client-transport-security": "", "peer-transport-security": "peer-"}
 _RANGES: Final = {UINT: (0, MAX_UINT64), UINT32: (0, MAX_UINT32), INT: (MIN_INT64, MAX_INT64)}
 _GO_TYPES: Final = {
@@ -36,7 +42,10 @@ _GO_TYPES: Final = {
     LIST: "[]string",
     NAMES: "[]string",
 }
-_LISTS_IN_FILES: Final = frozenset(("log-outputs", "cipher-suites", "discovery-endpoints"))
+_LISTS_IN_FILES: Final = frozenset(
+    ("log-outputs", "cipher-suites", "discovery-endpoints", "peer-cert-allowed-cn",
+     "peer-cert-allowed-hostname", "client-cert-allowed-hostname")
+)  # fmt: skip
 
 
 class ConfigFileError(Exception):
@@ -81,8 +90,10 @@ def _security(section: str, item: object, unknown: Callable[[str], None]) -> Map
     if not isinstance(item, dict):
         raise ConfigFileError(_mismatch(item, f"struct field configYAML.{section}", "embed.securityConfig"))
     values: dict[str, Value] = {}
+    own = _PEER_SECURITY_KEYS if _SECTIONS[section] else _CLIENT_SECURITY_KEYS
     for key, value in item.items():
-        name = _SECURITY_KEYS.get(str(key).lower())
+        folded = str(key).lower()
+        name = _SECURITY_KEYS.get(folded) or own.get(folded)
         if name is None:
             unknown(f"{section}.{key}")
         elif value is not None:

@@ -24,6 +24,7 @@ from kvorum.raft.config import RaftConfig
 from kvorum.raft.rawnode import RawNode
 from kvorum.raft.types import EMPTY_SNAPSHOT, ConfState, Snapshot
 from kvorum.server import ids, standalone
+from kvorum.server.directories import make_private
 from kvorum.server.membership import Cluster, MemberInfo
 from kvorum.snapshot import received
 from kvorum.snapshot.snap_file import Snapshotter
@@ -125,11 +126,11 @@ class Bootstrap:
             WalError, BackendError, OSError: the files, or the disk.
         """
         config = self._config
-        _make_private(config.data_dir)
-        _make_private(str(config.member_path))
+        make_private(config.data_dir, self._log)
+        make_private(str(config.member_path), self._log)
         lock = DirectoryLock(str(config.member_path))
         try:
-            _make_private(str(config.snap_path))
+            make_private(str(config.snap_path), self._log)
             if self.has_data:
                 return self._restart(lock)
             return self._start_new(lock, joined)
@@ -353,16 +354,3 @@ class Bootstrap:
 
     def _say(self, message: str, member: int, cluster: int, **fields: object) -> None:
         self._log.info(message, {"cluster-id": hex_id(cluster), "local-member-id": hex_id(member)}, **fields)
-
-
-def _make_private(path: str) -> None:
-    """Make a directory that only its owner can enter (etcd ``fileutil.TouchDirAll``).
-
-    Raises:
-        OSError: it cannot be made, or not written to.
-    """
-    os.makedirs(path, mode=0o700, exist_ok=True)
-    probe = os.path.join(path, ".touch")
-    with open(probe, "wb"):
-        pass
-    os.unlink(probe)

@@ -34,6 +34,7 @@ from kvorum.server.peers import Peers, find_cluster
 from kvorum.server.ports import Ports
 from kvorum.server.publish import Publisher
 from kvorum.server.ready import ReadyLoop
+from kvorum.server.security import Security
 from kvorum.server.snapshots import SnapshotOptions, Snapshots
 from kvorum.server.tokens import Tokens
 from kvorum.wal import segments
@@ -63,6 +64,7 @@ class Member:
         self._v2_api: V2Api | None = None
         self._tokens: Tokens | None = None
         self._passwords: Final = Passwords(checked_cost(config.bcrypt_cost, log))
+        self._security: Security
         self._peers: Peers
         self._ready: ReadyLoop
         self.node: Node
@@ -75,14 +77,18 @@ class Member:
         Raises:
             one of ``START_ERRORS``, or FlagError.
         """
-        self._ports.bind()
+        security = self._security = Security(self.config, self.log)
+        self._ports.bind(security)
         config = self.config
         await asyncio.to_thread(
             takeover.before_start, config.data_dir, config.wal_dir, config.max_learners, self.log
         )
         self._say_what_starts()
         bootstrap = Bootstrap(self.config, self.log, clock=asyncio.get_running_loop().time)
-        self._open(bootstrap, None if bootstrap.has_data else await find_cluster(self.config, self.log))
+        self._open(
+            bootstrap,
+            None if bootstrap.has_data else await find_cluster(self.config, security.to_peers, self.log),
+        )
         self._serve()
         self._peers.begin(self._ports.peer_http)
         self._ports.serve_peers()
@@ -129,7 +135,7 @@ class Member:
         tokens = self._tokens = Tokens(config.auth_token, self.log)
         begun = self._begun = bootstrap.begin(joined)
         writer = self._writer = WalWriter(begun.wal, loop)
-        peers = self._peers = Peers(config, begun, bootstrap.open_aside, self.log)
+        peers = self._peers = Peers(config, self._security.to_peers, begun, bootstrap.open_aside, self.log)
         ready = self._ready = ReadyLoop(
             begun.raft,
             begun.wal,

@@ -23,9 +23,10 @@ from kvorum.server.peering import Peering
 from kvorum.server.renewals import LeaderLeases
 from kvorum.server.transfer import SnapshotSink, SnapshotSource
 from kvorum.server.versions import VersionMonitor
+from kvorum.tls.dial import ClientTls
 
 
-async def find_cluster(config: Config, log: Logger) -> Joined | None:
+async def find_cluster(config: Config, tls: ClientTls, log: Logger) -> Joined | None:
     """Who there is, for a member without data: the cluster that it was added to, or None for a new one.
 
     Raises:
@@ -37,7 +38,7 @@ async def find_cluster(config: Config, log: Logger) -> Joined | None:
         config.verify_join_existing()
     else:
         config.verify_bootstrap()
-    client = PeerClient(keep_alive=False)
+    client = PeerClient(tls=tls, keep_alive=False)
     try:
         members = joining.configured(config.initial_members(), config.initial_cluster_token)
         if existing:
@@ -60,7 +61,14 @@ async def find_cluster(config: Config, log: Logger) -> Joined | None:
 class Peers:
     """Made before the node, which sends through ``notices``; ``attach`` joins the two."""
 
-    def __init__(self, config: Config, begun: Begun, open_aside: Callable[[str], Store], log: Logger) -> None:
+    def __init__(
+        self,
+        config: Config,
+        tls: ClientTls,
+        begun: Begun,
+        open_aside: Callable[[str], Store],
+        log: Logger,
+    ) -> None:
         """``open_aside`` opens a database as the member's own was."""
         loop = asyncio.get_running_loop()
         self._config: Final = config
@@ -73,6 +81,7 @@ class Peers:
             Identity(begun.member_id, begun.cluster.id, config.advertise_peer_urls),
             self.peering,
             log,
+            tls=tls,
             connect_seconds=limits.PEER_CONNECT_SECONDS + config.election_timeout_ms / 1000,
             clock=loop.time,
         )

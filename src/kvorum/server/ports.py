@@ -14,6 +14,9 @@ from kvorum.logging import Logger
 from kvorum.rpc.grpc import GrpcOptions, GrpcServer
 from kvorum.rpc.http1 import HttpServer
 from kvorum.rpc.listener import Listener
+from kvorum.server.security import Security
+from kvorum.tls.admission import ServerTls
+from kvorum.urls import Url
 
 
 @final
@@ -39,43 +42,53 @@ class Ports:
         )
         self.grpc: Final = GrpcServer(options)
         """For clients."""
-        self._clients: Final = self._listener(self.http, self.grpc)
         # etcd's members answer gRPC on the peers' port, too; clients there must not use up the others' share.
-        self._peers: Final = self._listener(self.peer_http, GrpcServer(options, alike=self.grpc))
-        self._scrapers: Final = self._listener(self.metrics_http, GrpcServer(GrpcOptions()))
-        self._client_addresses: list[str] = []
+        self._peer_grpc: Final = GrpcServer(options, alike=self.grpc)
+        self._clients: Listener | None = None
+        self._peers: Listener | None = None
+        self._scrapers: Listener | None = None
+        self._security: Security
+        self._client_urls: list[Url] = []
         self._peer_addresses: list[str] = []
 
-    def _listener(self, http: HttpServer, grpc: GrpcServer) -> Listener:
-        return Listener(self._log, http1=http, http2=grpc, reuse_port=self._config.socket_reuse_port)
-
-    def bind(self) -> None:
+    def bind(self, security: Security) -> None:
         """Take every address, so that a start that cannot serve fails before it changes anything.
 
         Raises:
             ListenError: an address is not to be had.
         """
         config, log = self._config, self._log
+        self._security = security
+        self._peers = self._listener(self.peer_http, self._peer_grpc, security.peers)
+        self._clients = self._listener(self.http, self.grpc, security.clients)
+        self._scrapers = self._listener(self.metrics_http, GrpcServer(GrpcOptions()), security.scrapers)
         peers = [str(url) for url in config.listen_peer_urls]
         log.info("configuring peer listeners", {"listen-peer-urls": peers})
         self._peer_addresses = [url.address for url in self._peers.bind(config.listen_peer_urls)]
         clients = [str(url) for url in config.listen_client_urls]
         log.info("configuring client listeners", {"listen-client-urls": clients})
-        self._client_addresses = [url.address for url in self._clients.bind(config.listen_client_urls)]
+        self._client_urls = self._clients.bind(config.listen_client_urls)
         self._scrapers.bind(config.listen_metrics_urls)
 
     def serve_peers(self) -> None:
         """Answer other members."""
         for address in self._peer_addresses:
             self._log.info("serving peer traffic", address=address)
+        assert self._peers is not None, "bound before"
         self._peers.start()
 
     def serve_clients(self) -> None:
         """Answer clients, and who scrapes figures."""
-        for address in self._client_addresses:
-            self._log.info(
-                "serving client traffic insecurely; this is strongly discouraged!", address=address
-            )
+        assert self._clients is not None, "bound before"
+        assert self._scrapers is not None, "bound before"
+        self._security.say_clients()
+        for url in self._client_urls:
+            if url.secure:
+                self._log.info("serving client traffic securely", address=url.address)
+            else:
+                self._log.info(
+                    "serving client traffic insecurely; this is strongly discouraged!", address=url.address
+                )
         self._clients.start()
         self._scrapers.start()
 
@@ -84,8 +97,14 @@ class Ports:
 
         The peers stay: calls that are under way need them, and so does handing over leadership.
         """
-        await asyncio.gather(*(one.shutdown(grace_seconds) for one in (self._clients, self._scrapers)))
+        bound = (one for one in (self._clients, self._scrapers) if one is not None)
+        await asyncio.gather(*(one.shutdown(grace_seconds) for one in bound))
 
     async def shutdown_peers(self, grace_seconds: float) -> None:
         """Stop talking to other members."""
-        await self._peers.shutdown(grace_seconds)
+        if self._peers is not None:
+            await self._peers.shutdown(grace_seconds)
+
+    def _listener(self, http: HttpServer, grpc: GrpcServer, tls: ServerTls | None) -> Listener:
+        reuse_port = self._config.socket_reuse_port
+        return Listener(self._log, http1=http, http2=grpc, tls=tls, reuse_port=reuse_port)

@@ -7,17 +7,21 @@ clients keep their connections. Source: etcd ``client/pkg/transport/listener.go`
 """
 
 import os
+import re
 import ssl
 from typing import Final, final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from kvorum.golang import quote
 from kvorum.tls.info import TlsError, TlsInfo
 from kvorum.tls.names import set_cipher_suites, set_versions
 
 ALPN: Final = ("http/1.1", "h2")
 """In our order: who speaks both (curl, browsers) wants the HTTP API, gRPC clients offer ``h2`` alone."""
 _READABLE_BY_OTHERS: Final = 0o004
+_PEM_KIND: Final = re.compile(rb"^-----BEGIN ([ -,.-~]+)-----\s*$", re.MULTILINE)
 
 
 @final
@@ -83,9 +87,7 @@ def check_pairs(info: TlsInfo) -> None:
 def load_pair(context: ssl.SSLContext, cert_file: str, key_file: str) -> None:
     """Have a context show a certificate. Raises TlsError."""
     certificate, key = read_file(cert_file), read_file(key_file)
-    for data, what in ((certificate, "certificate"), (key, "key")):
-        if b"-----BEGIN" not in data:
-            raise TlsError(f"tls: failed to find any PEM data in {what} input")
+    _check_kinds(certificate, key)
     try:
         x509.load_pem_x509_certificates(certificate)
     except ValueError:
@@ -115,6 +117,33 @@ def read_file(path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise TlsError(f"open {path}: {_reason(error)}") from None
+
+
+def _check_kinds(certificate: bytes, key: bytes) -> None:
+    """Raise TlsError unless there is a certificate in the one and a key in the other."""
+    kinds = _PEM_KIND.findall(certificate)
+    if b"CERTIFICATE" not in kinds:
+        if not kinds:
+            raise TlsError("tls: failed to find any PEM data in certificate input")
+        if len(kinds) == 1 and kinds[0].endswith(b"PRIVATE KEY"):
+            raise TlsError(
+                "tls: failed to find certificate PEM data in certificate input, but did find a private key;"
+                " PEM inputs may have been switched"
+            )
+        raise TlsError(
+            'tls: failed to find "CERTIFICATE" PEM block in certificate input after skipping PEM blocks of'
+            f" the following types: [{b' '.join(kinds).decode()}]"
+        )
+    kinds = _PEM_KIND.findall(key)
+    if not any(kind.endswith(b"PRIVATE KEY") for kind in kinds):
+        if not kinds:
+            raise TlsError("tls: failed to find any PEM data in key input")
+        if kinds == [b"CERTIFICATE"]:
+            raise TlsError("tls: found a certificate rather than a key in the PEM for the private key")
+        raise TlsError(
+            'tls: failed to find PEM block with type ending in "PRIVATE KEY" in key input after skipping PEM'
+            f" blocks of the following types: [{b' '.join(kinds).decode()}]"
+        )
 
 
 class _EncryptedKeyError(Exception):
@@ -156,14 +185,10 @@ def _trust(context: ssl.SSLContext, info: TlsInfo, purpose: ssl.Purpose) -> None
 
 
 def _der(certificate: x509.Certificate) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     return certificate.public_bytes(Encoding.DER)
 
 
 def _go_list(names: tuple[str, ...]) -> str:
-    from kvorum.golang import quote
-
     return f"[{' '.join(quote(name) for name in names)}]"
 
 

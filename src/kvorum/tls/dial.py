@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from typing import Final, cast, final
 
 from kvorum.logging import Logger
@@ -21,14 +22,13 @@ class HandshakeError(ConnectionError):
 class ClientTls:
     """What a member shows and believes when it connects; `load` makes one."""
 
-    def __init__(self, source: FileSource[ssl.SSLContext]) -> None:
-        self._source: Final = source
+    def __init__(self, source: Callable[[], FileSource[ssl.SSLContext]]) -> None:
+        self._make: Final = source
+        self._source: FileSource[ssl.SSLContext] | None = None
 
     @staticmethod
     def load(info: TlsInfo, log: Logger) -> "ClientTls":
         """Return what files ask for, and go on following them. Raises TlsError if they cannot be used."""
-        if not info.empty:
-            check_pairs(info)
         cert_file, key_file = info.dialling_files
 
         def failed(error: TlsError) -> None:
@@ -36,16 +36,27 @@ class ClientTls:
                      error=error)  # fmt: skip
 
         files = (cert_file, key_file, info.trusted_ca_file)
-        return ClientTls(FileSource(files, lambda: client_context(info), failed))
+        tls = ClientTls(lambda: FileSource(files, lambda: client_context(info), failed))
+        if not info.empty:
+            check_pairs(info)
+        if any(files):
+            tls.source()  # mistakes shall be told at once; reading the machine's own authorities can wait
+        return tls
 
     @staticmethod
     def of(context: ssl.SSLContext) -> "ClientTls":
         """Return what connects with a context as it is, without files behind it."""
-        return ClientTls(FileSource((), lambda: context, lambda error: None))
+        return ClientTls(lambda: FileSource((), lambda: context, lambda error: None))
+
+    def source(self) -> FileSource[ssl.SSLContext]:
+        """Return what contexts come from. Raises TlsError if files cannot be used."""
+        if self._source is None:
+            self._source = self._make()
+        return self._source
 
     async def dialling(self, server_name: str) -> "Dialling":
         """Return the protocol for a new connection to a server of this name (a host or an address)."""
-        return Dialling(await self._source.fresh(), server_name)
+        return Dialling(await self.source().fresh(), server_name)
 
 
 @final
