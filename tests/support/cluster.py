@@ -103,6 +103,12 @@ class Cluster:
         for member in killed:
             member.wait_exit()
 
+    def forget(self, member: Member) -> None:
+        """Close the clients of a member whose name goes on at another address."""
+        for kept in (self._clients, self._looks):
+            if member.name in kept:
+                kept.pop(member.name).close()
+
     def close(self) -> None:
         """End what still runs, by force: nothing of it is needed any more."""
         for client in (*self._clients.values(), *self._looks.values()):

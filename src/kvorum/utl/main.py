@@ -17,7 +17,9 @@ from kvorum.log_outputs import FdOutput
 from kvorum.logging import CONSOLE, Logger, capture_standard_logging
 from kvorum.mvcc.backend import BackendError
 from kvorum.mvcc.store import CompactedError, FutureRevisionError
+from kvorum.server.takeover import TakeoverError
 from kvorum.utl.backup import BackupError, BackupStatus, Restore, read_backup
+from kvorum.utl.convert import convert_directory
 from kvorum.utl.datadir import DataDir, DataDirError
 from kvorum.utl.dump_keys import Selection, dump_history, dump_keys
 from kvorum.utl.dump_wal import ENTRY_TYPES, Filter, dump_wal
@@ -26,7 +28,7 @@ from kvorum.utl.verify import Verdict, verify_data_dir
 from kvorum.wal.errors import WalError
 
 PROGRAM: Final = "kvorumutl"
-_TROUBLE: Final = (DataDirError, BackupError, BackendError, WalError, OSError)
+_TROUBLE: Final = (DataDirError, BackupError, TakeoverError, BackendError, WalError, OSError)
 _Command = Callable[..., Any]
 
 
@@ -258,6 +260,22 @@ def restore(
         skip_hash_check,
     ).run()
     click.echo(f"restored {filename} to {target} for member {member.id:x}")
+
+
+@COMMANDS.command(help="Make a Kvorum member's directory of a stopped etcd member's, which stays as it is.")
+@click.option("--data-dir", required=True, type=click.Path(path_type=Path), help="The etcd member's.")
+@click.option("--wal-dir", default="", help="The etcd member's --wal-dir, if it had one.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The directory to make.")
+@click.option("--out-wal-dir", default="", help="Where its log shall be, if elsewhere.")
+def convert(data_dir: Path, wal_dir: str, out: Path, out_wal_dir: str) -> None:
+    """Convert, and say what is there now."""
+    done = convert_directory(data_dir, wal_dir, out, out_wal_dir)
+    for bucket in done.left_out:
+        click.echo(f"left out the bucket {bucket}, which is unknown here", err=True)
+    click.echo(
+        f"converted member {done.member_id:x} of cluster {done.cluster_id:x}: {done.records} records,"
+        f" revision {done.revision}, log up to index {done.origin.last_index}"
+    )
 
 
 @COMMANDS.command(help="Print the version.")
