@@ -130,8 +130,7 @@ class Member:
 
     def _open(self, bootstrap: Bootstrap, joined: Joined | None) -> None:
         """Open the files and join the node to them."""
-        loop = asyncio.get_running_loop()
-        config = self.config
+        loop, config = asyncio.get_running_loop(), self.config
         tokens = self._tokens = Tokens(config.auth_token, self.log)
         begun = self._begun = bootstrap.begin(joined)
         writer = self._writer = WalWriter(begun.wal, loop)
