@@ -216,9 +216,14 @@ def test_the_ports_of_old(tmp_path: Path) -> None:
             f"--listen-peer-urls={second.peer_url},{first.peer_url.replace(str(first.peer_port), '0')}",
         )
         with Member(process.kvorum(), tmp_path / "two.etcd", flags=more) as member:
-            records = member.log_records()
-            served = [record["address"] for record in records if "serving client traffic" in record["msg"]]
-            assert len(served) == 2
+            served: list[str] = []
+            deadline = time.monotonic() + WAIT_SECONDS
+            while len(served) < 2:
+                assert time.monotonic() < deadline, served
+                said = [
+                    record for record in member.log_records() if "serving client traffic" in record["msg"]
+                ]
+                served = [record["address"] for record in said]
             for address in served:
                 done = subprocess.run(
                     ["curl", "-sS", "--noproxy", "*", f"http://{address}/v2/keys/"],

@@ -208,7 +208,9 @@ def _mistakes(make: Maker, steps: int) -> None:
             parameters = {"value": "x"} if make.chance(0.5) else {}
             for _ in range(dice.randint(1, 3)):
                 if make.chance(0.5):
-                    parameters[dice.choice(_NUMBER_NAMES)] = dice.choice(_ODD_NUMBERS)
+                    name, number = dice.choice(_NUMBER_NAMES), dice.choice(_ODD_NUMBERS)
+                    if (name, number) != ("ttl", "00"):  # ends when the leader looks next, on each side
+                        parameters[name] = number
                 else:
                     parameters[dice.choice(_FLAG_NAMES)] = dice.choice(_ODD_FLAGS)
             if parameters.get("wait") in ("TRUE", "true") or parameters.get("stream") == "TRUE":
