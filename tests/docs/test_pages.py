@@ -21,7 +21,7 @@ PAGES = sorted(
 
 def test_each_command_of_a_page_is_run_somewhere() -> None:
     """A block with commands in a new place would otherwise run nowhere."""
-    ran = {"A tour of two minutes", "From Python", "From Node"}
+    ran = {*TOUR, "From Python", "From Node"}
     assert {block.heading for block in blocks(page("README.md")) if block.language == "console"} == ran
     for name in PAGES:
         for block in blocks(page(name)):
