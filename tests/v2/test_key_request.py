@@ -33,7 +33,7 @@ class NoExchange:
     def send(self, request: HttpRequest, piece: bytes) -> bool:
         raise AssertionError("not answered")
 
-    def end(self, request: HttpRequest) -> None:
+    def end(self, request: HttpRequest, piece: bytes = b"") -> None:
         raise AssertionError("not answered")
 
     def take_over(self, request: HttpRequest, protocol: object) -> None:

@@ -258,16 +258,15 @@ class HttpConnection(asyncio.Protocol):
         """Send a piece of a stream; False if the client should read first what it has."""
         if not request.cancelled and self._transport is not None:
             assert request is self._current, "a stream that has not begun"
-            self._write(piece if request.version == "1.0" else b"%x\r\n%b\r\n" % (len(piece), piece))
+            self._write(wire.framed(request, piece))
             self._flush()
         return not self._write_paused
 
-    def end(self, request: HttpRequest) -> None:
-        """End a stream."""
+    def end(self, request: HttpRequest, piece: bytes = b"") -> None:
+        """End a stream, after a last piece: both leave in one write."""
         if not request.cancelled and self._transport is not None:
             assert request is self._current, "a stream that has not begun"
-            if request.version != "1.0":
-                self._write(b"0\r\n\r\n")
+            self._write(wire.framed(request, piece, last=True))
             self._completed(request)
 
     def take_over(self, request: HttpRequest, protocol: asyncio.Protocol) -> None:
@@ -336,17 +335,15 @@ class HttpConnection(asyncio.Protocol):
 
     async def _pump(self, request: HttpRequest, response: HttpResponse) -> None:
         """Send a stream piece by piece, no faster than the client reads."""
-        chunked = request.version != "1.0"
         stream = cast("Any", response.body)
         try:
             if request.method != "HEAD":
                 async for piece in stream:
                     if piece:
-                        self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                        self._write(wire.framed(request, piece))
                         self._flush()
                         await self._until_writable()
-                if chunked:
-                    self._write(b"0\r\n\r\n")
+                self._write(wire.framed(request, b"", last=True))
         except Exception as error:
             self._failed(request, error)
             self.abort()

@@ -32,8 +32,8 @@ class Exchange(Protocol):
     def send(self, request: "HttpRequest", piece: bytes) -> bool:
         """Send a piece of a stream; False if the client should read first."""
 
-    def end(self, request: "HttpRequest") -> None:
-        """End a stream."""
+    def end(self, request: "HttpRequest", piece: bytes = b"") -> None:
+        """End a stream, after a last piece if there is one."""
 
     async def read_body(self, request: "HttpRequest") -> bytes:
         """Next piece of a streamed body, empty at its end."""
@@ -187,9 +187,9 @@ class HttpRequest:
         """
         return self._exchange.send(self, piece)
 
-    def end(self) -> None:
-        """End a stream."""
-        self._exchange.end(self)
+    def end(self, piece: bytes = b"") -> None:
+        """End a stream, after a last piece if there is one."""
+        self._exchange.end(self, piece)
 
     def take_over(self, protocol: asyncio.Protocol) -> None:
         """Give the whole connection to ``protocol``, which writes the answer itself; the server knows the

@@ -66,6 +66,14 @@ def response_head(request: HttpRequest, response: HttpResponse, size: int, date:
     return b"".join(parts)
 
 
+def framed(request: HttpRequest, piece: bytes, *, last: bool = False) -> bytes:
+    """A piece of a stream as a chunk, for clients that know chunks; ``last``: the end follows it."""
+    if request.version == "1.0":
+        return piece
+    chunk = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
+    return chunk + b"0\r\n\r\n" if last else chunk
+
+
 def refusal_for(error: Exception) -> bytes:
     """Return what Go answers to the fault that the parser found."""
     text = str(error)

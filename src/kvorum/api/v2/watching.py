@@ -96,9 +96,15 @@ class LongPoll:
         request, watcher, polls = self._request, self._watcher, self._polls
         request.on_writable = None
         while not request.cancelled and (event := watcher.take()) is not None:
-            if not request.send(polls.json(event)) and watcher.stream:
+            if watcher.closed and not watcher.events:
+                self._end(polls.json(event))
+                return
+            if not request.send(polls.json(event)):
                 request.on_writable = self.tell
                 return
         if watcher.closed and not request.cancelled:
-            request.on_cancel = None
-            request.end()
+            self._end(b"")
+
+    def _end(self, last: bytes) -> None:
+        self._request.on_cancel = None
+        self._request.end(last)
