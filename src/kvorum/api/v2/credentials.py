@@ -25,6 +25,8 @@ from kvorum.v2store.request import V2Request
 PREFIX: Final = "/2"
 """Where users and roles are kept (etcd ``StorePermsPrefix``)."""
 
+_COMMON_NAME: Final = "common_name"
+"""What a connection tells of its client's certificate, with ``--client-cert-auth`` (``tls/identity.py``)."""
 _ENABLED: Final = PREFIX + "/enabled"
 _READ: Final = frozenset(("GET", "HEAD"))
 
@@ -281,12 +283,10 @@ class Access:
     async def may_use_key(self, request: HttpRequest, key: str, *, recursive: bool) -> bool:
         """Whether the request may read or write a key, or all below it."""
         write = request.method not in _READ
-        if not request.header("authorization"):
-            role = self._known_role(GUEST)
-            return role is not None and role.allows(key, write=write, recursive=False)
         user = await self._user(request)
         if user is None:
-            return False
+            role = None if request.header("authorization") else self._known_role(GUEST)
+            return role is not None and role.allows(key, write=write, recursive=False)
         for name in user.roles or ():
             role = self._known_role(name)
             if role is not None and role.allows(key, write=write, recursive=recursive):
@@ -301,8 +301,11 @@ class Access:
             return None
 
     async def _user(self, request: HttpRequest) -> User | None:
-        """The user whose password the request shows."""
-        shown = basic_auth(request.header("authorization") or "")
+        """The user whose password the request shows, or, if it shows none, whom its certificate names."""
+        header = request.header("authorization")
+        if not header:
+            return self._certified(request.extra_info(_COMMON_NAME))
+        shown = basic_auth(header)
         if shown is None:
             self._log.warn("malformed basic auth encoding")
             return None
@@ -315,6 +318,12 @@ class Access:
             return user
         self._log.warn("incorrect password", user_name=name)
         return None
+
+    def _certified(self, name: str | None) -> User | None:
+        try:
+            return self._credentials.user(name) if name else None
+        except (MessageError, ValueError):
+            return None
 
 
 def basic_auth(header: str) -> tuple[str, str] | None:
