@@ -257,10 +257,11 @@ class Bootstrap:
                 # nothing was ever acknowledged, so it begins once more.
                 return self._begin_again(metadata, recovered.wal, store, lock)
             conf_state = decode_conf_state(store.conf_state) if store.conf_state else ConfState()
+            cluster = self._cluster(metadata.ClusterID, metadata.NodeID, store)
             if self._config.value("force-new-cluster"):
-                urls = map(str, self._config.advertise_peer_urls)
+                local = MemberInfo(metadata.NodeID, tuple(map(str, self._config.advertise_peer_urls)))
                 recovered = standalone.go_on_alone(
-                    recovered, store.consistent_index, conf_state, metadata.NodeID, urls, self._log
+                    recovered, store.consistent_index, conf_state, cluster.members, local, self._log
                 )
             raft = RawNode(
                 self._raft_config(metadata.NodeID),
@@ -275,7 +276,6 @@ class Bootstrap:
             recovered.wal.close()
             raise
         self._say("restarting local member", metadata.NodeID, metadata.ClusterID, commit_index=raft.commit)
-        cluster = self._cluster(metadata.ClusterID, metadata.NodeID, store)
         for member in cluster.listed():
             self._log.info(
                 "recovered/added member from store",

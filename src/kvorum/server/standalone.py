@@ -23,7 +23,7 @@ from kvorum.raft.types import (
     Entry,
     HardState,
 )
-from kvorum.server.changes import Change, MemberInfo, adding, promoting, removing
+from kvorum.server.changes import Change, MemberInfo, adding, promoting, removing, updating
 from kvorum.wal.recovery import Recovered
 
 
@@ -31,8 +31,8 @@ def go_on_alone(
     recovered: Recovered,
     applied: int,
     conf_state: ConfState,
-    member_id: int,
-    peer_urls: Iterable[str],
+    members: Iterable[int],
+    local: MemberInfo,
     log: Logger,
 ) -> Recovered:
     """Write the removals of all others into the log, committed; returns the log with them.
@@ -40,7 +40,8 @@ def go_on_alone(
     Args:
         recovered: the log, read to its end and open.
         applied, conf_state: where the database stands, and the configuration in force there.
-        peer_urls: of this member, should it be none.
+        members: whom the database lists.
+        local: this member, with the peer URLs that it is to have should it be none.
 
     Raises:
         ConfChangeError: the configuration is impossible. WalError, OSError: the disk's.
@@ -58,10 +59,10 @@ def go_on_alone(
             },
         )
     configuration = _in_force(conf_state, [entry for entry in kept if entry.index > applied])
-    added = forced_entries(configuration, member_id, tuple(peer_urls), state.term, commit)
+    added = forced_entries(configuration, members, local, state.term, commit)
     forced = HardState(state.term, state.vote, commit + len(added))
     wal.flush(wal.prepare(forced, added))
-    log.info("forcing restart member", {"local-member-id": hex_id(member_id), "commit-index": forced.commit})
+    log.info("forcing restart member", {"local-member-id": hex_id(local.id), "commit-index": forced.commit})
     return Recovered(wal, metadata, forced, kept + added)
 
 
@@ -75,18 +76,23 @@ def _in_force(conf_state: ConfState, entries: Sequence[Entry]) -> Configuration:
 
 
 def forced_entries(
-    configuration: Configuration, member_id: int, peer_urls: tuple[str, ...], term: int, commit: int
+    configuration: Configuration, members: Iterable[int], local: MemberInfo, term: int, commit: int
 ) -> list[Entry]:
-    """The entries behind ``commit`` that leave ``member_id`` as the only voter.
+    """The entries behind ``commit`` that leave ``local`` as the only member.
 
-    It comes before the others go, since a configuration without voters is none.
+    It comes before the others go, since a configuration without voters is none. Its peer URLs may still be
+    those of another then, so they come last.
     """
     changes: list[Change] = []
-    if member_id in configuration.learners | configuration.learners_next:
-        changes.append(promoting(member_id))
-    elif member_id not in configuration.voters:
-        changes.append(adding(MemberInfo(member_id, peer_urls)))
-    changes += [removing(other) for other in sorted(configuration.members - {member_id})]
+    if local.id in configuration.learners | configuration.learners_next:
+        changes.append(promoting(local.id))
+    elif local.id not in configuration.voters:
+        changes.append(adding(MemberInfo(local.id, (f"http://{hex_id(local.id)}.invalid:2380",))))
+    is_new = bool(changes) and not changes[0].is_promotion
+    others = configuration.members | set(members)
+    changes += [removing(other) for other in sorted(others - {local.id})]
+    if is_new:
+        changes.append(updating(local))
     encoded = [(ENTRY_CONF_CHANGE, encode_conf_change(change.encoded(0))) for change in changes]
     if configuration.is_joint:
         encoded.insert(0, (ENTRY_CONF_CHANGE_V2, encode_conf_change_v2(ConfChangeV2())))
