@@ -38,6 +38,15 @@ CONFLICTING_BOOTSTRAP: Final = (
 UNSET_ADVERTISE_CLIENT_URLS: Final = (
     "--advertise-client-urls is required when --listen-client-urls is set explicitly"
 )
+_V3_DISCOVERY: Final = (
+    "discovery-token",
+    "discovery-endpoints",
+    "discovery-cert",
+    "discovery-key",
+    "discovery-cacert",
+    "discovery-user",
+    "discovery-password",
+)
 
 
 class ConfigError(Exception):
@@ -90,6 +99,26 @@ class Config:
     initial_cluster: str
     initial_cluster_state: str
     initial_cluster_token: str
+    discovery: str
+    discovery_token: str
+    discovery_endpoints: tuple[str, ...]
+    discovery_dial_timeout: Duration
+    discovery_request_timeout: Duration
+    discovery_keepalive_time: Duration
+    discovery_keepalive_timeout: Duration
+    discovery_insecure_transport: bool
+    discovery_insecure_skip_tls_verify: bool
+    discovery_cert: str
+    discovery_key: str
+    discovery_cacert: str
+    discovery_user: str
+    """A name, or ``name:password``."""
+    discovery_password: str
+    discovery_proxy: str
+    discovery_srv: str
+    discovery_srv_name: str
+    enable_discovery_service: bool
+    discovery_service_ttl: Duration
     strict_reconfig_check: bool
     pre_vote: bool
     max_learners: int
@@ -263,9 +292,18 @@ class Config:
     def _validate_cluster(self) -> None:
         if self.initial_cluster_state not in ("new", "existing"):
             raise ConfigError(f"unexpected clusterState {quote(self.initial_cluster_state)}")
-        ways = (self.initial_cluster, self.values["discovery"], self.values["discovery-srv"])
-        if sum(1 for way in (*ways, self.values["discovery-endpoints"]) if way) > 1:
+        ways = (self.initial_cluster, self.discovery, self.discovery_srv, self.discovery_endpoints)
+        if sum(1 for way in ways if way) > 1:
             raise ConfigError(CONFLICTING_BOOTSTRAP)
+        if self.discovery_proxy and any(self.values[name] for name in _V3_DISCOVERY):
+            raise ConfigError(
+                "both v2 discovery settings (discovery, discovery-proxy) and v3 discovery settings"
+                f" ({', '.join(_V3_DISCOVERY)}) are set"
+            )
+        if bool(self.discovery_token) != bool(self.discovery_endpoints):
+            raise ConfigError("both --discovery-token and --discovery-endpoints must be set")
+        if self.discovery_service_ttl < SECOND:
+            raise ConfigError(f"--discovery-service-ttl must be at least 1s ({self.discovery_service_ttl})")
 
     def _validate_timing(self) -> None:
         heartbeat, election = self.heartbeat_interval_ms, self.election_timeout_ms

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Final
 
 _CA: Final = "etcd 3 removed it; use --trusted-ca-file or --peer-trusted-ca-file"
-_DISCOVERY: Final = "discovery is not there yet; list the members with --initial-cluster"
 _TRACING: Final = "tracing is not there yet"
 _PROXY: Final = "etcd's v2 proxy is not there yet"
 _COMPARE: Final = "comparing members is not there yet"
@@ -20,18 +19,7 @@ NOT_THERE_YET: Final[Mapping[str, str]] = {
     "listen-client-http-urls": "a listener for HTTP alone is not there yet; --listen-client-urls has both",
     "memory-mlock": "locking the database into memory is not there yet",
     "feature-gates": "no feature gate is there yet",
-    "discovery": _DISCOVERY,
-    "discovery-token": _DISCOVERY,
-    "discovery-endpoints": _DISCOVERY,
-    "discovery-cert": _DISCOVERY,
-    "discovery-key": _DISCOVERY,
-    "discovery-cacert": _DISCOVERY,
-    "discovery-user": _DISCOVERY,
-    "discovery-password": _DISCOVERY,
     "discovery-fallback": _PROXY,
-    "discovery-proxy": _DISCOVERY,
-    "discovery-srv": _DISCOVERY,
-    "discovery-srv-name": _DISCOVERY,
     "auto-compaction-retention": "automatic compaction is not there yet; run kvorumctl compaction",
     "ca-file": _CA,
     "peer-ca-file": _CA,
@@ -52,7 +40,6 @@ NOT_THERE_YET: Final[Mapping[str, str]] = {
 """Flag, and what is said when it has a value other than its default."""
 
 _PEER_TIMEOUTS: Final = "connections between members have the five seconds that etcd had before it was a flag"
-_NO_DISCOVERY: Final = "means nothing without discovery"
 _NO_PROXY: Final = "means nothing without --proxy"
 _NO_TRACING: Final = "means nothing without tracing"
 
@@ -66,12 +53,6 @@ HARMLESS: Final[Mapping[str, str]] = {
     "enable-grpc-gateway": "the JSON gateway is not there yet, so there is none to switch off",
     "raft-read-timeout": _PEER_TIMEOUTS,
     "raft-write-timeout": _PEER_TIMEOUTS,
-    "discovery-dial-timeout": _NO_DISCOVERY,
-    "discovery-request-timeout": _NO_DISCOVERY,
-    "discovery-keepalive-time": _NO_DISCOVERY,
-    "discovery-keepalive-timeout": _NO_DISCOVERY,
-    "discovery-insecure-transport": _NO_DISCOVERY,
-    "discovery-insecure-skip-tls-verify": _NO_DISCOVERY,
     "v2-deprecation": "etcd 3.7 reads it and does what it did without",
     "logger": "zap's form is the only one, as in etcd since 3.5; any other name is refused",
     "distributed-tracing-address": _NO_TRACING,

@@ -92,6 +92,8 @@ def _clustering() -> list[Flag]:
         Flag("discovery-proxy", STRING, "", "HTTP proxy on the way to v2 discovery.", group),
         Flag("discovery-srv", STRING, "", "Domain whose SRV records name the members.", group),
         Flag("discovery-srv-name", STRING, "", "Suffix of the SRV service name.", group),
+        Flag("enable-discovery-service", BOOL, "false", "Be a v2 discovery service (Kvorum's).", group),
+        Flag("discovery-service-ttl", DURATION, "168h", "How long its tokens live (Kvorum's).", group),
         Flag("strict-reconfig-check", BOOL, "true", "Refuse changes that would lose the quorum.", group),
         Flag("pre-vote", BOOL, "true", "Ask before raising the term in an election.", group),
         Flag("auto-compaction-retention", STRING, "0", "History to keep (0: all).", group),

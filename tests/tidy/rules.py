@@ -53,12 +53,13 @@ ROOMS: Final = {
     "server": _room(
         "the Ready loop and the assembly: every room below it, and the shells it starts",
         "raft", "wal", "snapshot", "peer", "apply", "mvcc", "watch", "lease", "auth", "v2store",
-        "rpc", "api", "config", "metrics", "tls",
+        "rpc", "api", "config", "metrics", "tls", "discovery",
     ),
+    "discovery": _room("how members find each other, before there is one", "config", "tls"),
     "config": _room("flags are values, some of them names that only TLS knows", "tls"),
     "metrics": _room("numbers"),
     "client": _room("speaks the wire"),
-    "ctl": _room("a client", "client"),
+    "ctl": _room("a client", "client", "discovery"),
     "utl": _room(
         "works on a stopped member's files, and makes them of backups",
         "raft", "wal", "snapshot", "mvcc", "v2store", "apply", "server",

@@ -16,10 +16,11 @@ from kvorum.api.gate import Gate
 from kvorum.api.http.health import HealthHandlers
 from kvorum.api.http.pages import install_metrics, install_version
 from kvorum.api.http.peers import PeerHandlers
-from kvorum.api.v2.install import V2Api
+from kvorum.api.v2.install import V2Api, discovery_service
 from kvorum.api.v3.services import install_services
 from kvorum.api.v3.standing import StandingStreams
 from kvorum.config import Config
+from kvorum.discovery import find
 from kvorum.logging import Logger, hex_id
 from kvorum.rpc.health import HealthService
 from kvorum.rpc.reflection import ReflectionService
@@ -84,17 +85,23 @@ class Member:
             takeover.before_start, config.data_dir, config.wal_dir, config.max_learners, self.log
         )
         self._say_what_starts()
-        bootstrap = Bootstrap(self.config, self.log, clock=asyncio.get_running_loop().time)
-        self._open(
-            bootstrap,
-            None if bootstrap.has_data else await find_cluster(self.config, security.to_peers, self.log),
-        )
+        self._open(*await self._bootstrap(security))
         self._serve()
         self._peers.begin(self._ports.peer_http)
         self._ports.serve_peers()
         await Publisher(self.config, self.node, self.node.cluster.id, self.failed, self.log).publish()
         self.log.info("ready to serve client requests")
         self._ports.serve_clients()
+
+    async def _bootstrap(self, security: Security) -> tuple[Bootstrap, Joined | None]:
+        """How this member begins, and the cluster that it was added to."""
+        config, log, clock = self.config, self.log, asyncio.get_running_loop().time
+        bootstrap = Bootstrap(config, log, clock=clock)
+        if bootstrap.has_data:
+            find.say_ignored(config, log)
+            return bootstrap, None
+        with_members, joined = await find_cluster(config, security.to_peers, log)
+        return Bootstrap(with_members, log, clock=clock), joined
 
     def _say_what_starts(self) -> None:
         config = self.config
@@ -219,8 +226,18 @@ class Member:
         self._peers.peering.source.bind(metrics)
         self._peers.peering.sink.bind(metrics)
         if config.enable_v2:
-            self._v2_api = V2Api(node, self.log, config.name, asyncio.get_running_loop().call_soon)
+            self._v2_api = V2Api(
+                node,
+                self.log,
+                config.name,
+                asyncio.get_running_loop().call_soon,
+                self._peers.transport.figures,
+            )
             self._v2_api.install(http, config.max_request_bytes)
+        if config.enable_discovery_service:
+            loop = asyncio.get_running_loop()
+            own = config.advertise_client_urls[0].address
+            discovery_service(node, loop.call_soon, config.discovery_service_ttl, own).install(http)
         for server in (http, self._ports.metrics_http):
             health.install(server)
             install_metrics(server, metrics.render)

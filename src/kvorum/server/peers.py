@@ -6,6 +6,7 @@ from typing import Final, final
 
 from kvorum import limits
 from kvorum.config import Config, ConfigError
+from kvorum.discovery import find
 from kvorum.logging import Logger
 from kvorum.mvcc.store import Store
 from kvorum.peer.client import PeerClient
@@ -26,13 +27,16 @@ from kvorum.server.versions import VersionMonitor
 from kvorum.tls.dial import ClientTls
 
 
-async def find_cluster(config: Config, tls: ClientTls, log: Logger) -> Joined | None:
-    """Who there is, for a member without data: the cluster that it was added to, or None for a new one.
+async def find_cluster(config: Config, tls: ClientTls, log: Logger) -> tuple[Config, Joined | None]:
+    """Who there is, for a member without data: the configuration with all members in it, and the cluster that
+    this one was added to, or None for a new one.
 
     Raises:
         ConfigError: the flags do not hold together.
         BootstrapError: the cluster does not take this member in, or had it before.
+        DiscoveryError: the others were not found.
     """
+    config = await find.assume(config, log)
     existing = config.initial_cluster_state == "existing"
     if existing:
         config.verify_join_existing()
@@ -44,13 +48,13 @@ async def find_cluster(config: Config, tls: ClientTls, log: Logger) -> Joined | 
         if existing:
             remote, local = await joining.join(members, config.name, client, log)
             others = tuple(member for member in remote.members if member.id != local.id)
-            return Joined(remote.id, local, others)
+            return config, Joined(remote.id, local, others)
         local = next(member for member in members if member.name == config.name)
         if len(members) > 1 and await joining.is_bootstrapped(
             members, local, client, limits.PEER_BOOTSTRAPPED_SECONDS
         ):
             raise BootstrapError(f"member {local.id:x} has already been bootstrapped")
-        return None
+        return await find.join(config, local.id, log), None
     except joining.JoinError as error:
         raise (BootstrapError if existing else ConfigError)(str(error)) from None
     finally:

@@ -15,6 +15,8 @@ from typing import Final, NoReturn
 from kvorum import limits
 from kvorum.auth.tokens import TokenOptionsError
 from kvorum.config import Config, ConfigError
+from kvorum.discovery.errors import DiscoveryError
+from kvorum.discovery.say import say_failed
 from kvorum.flags import FlagError
 from kvorum.logging import Logger
 from kvorum.mvcc.backend import BackendError
@@ -37,6 +39,7 @@ START_ERRORS: Final = (
     ConfigError,
     ListenError,
     SecurityError,
+    DiscoveryError,
     OSError,
 )
 """What a start can fail with for reasons outside the program; each text is one line."""
@@ -83,7 +86,7 @@ async def _run(config: Config, log: Logger) -> tuple[int, signal.Signals | None]
     starting = loop.create_task(member.start())
     await asyncio.wait((starting, asked, member.removed), return_when=asyncio.FIRST_COMPLETED)
     if starting.done() and starting.exception() is not None:
-        return _failed_to_start(log, starting.exception()), None
+        return _failed_to_start(config, log, starting.exception()), None
     await asyncio.wait((asked, member.failed, member.removed), return_when=asyncio.FIRST_COMPLETED)
     if member.failed.done():
         _end_at_once(log, member.failed.result())
@@ -101,7 +104,7 @@ async def _run(config: Config, log: Logger) -> tuple[int, signal.Signals | None]
     return 0, received
 
 
-def _failed_to_start(log: Logger, error: BaseException | None) -> int:
+def _failed_to_start(config: Config, log: Logger, error: BaseException | None) -> int:
     if isinstance(error, FlagError):
         sys.stderr.write(f"{error}\n")
         return 2
@@ -110,6 +113,9 @@ def _failed_to_start(log: Logger, error: BaseException | None) -> int:
         raise error
     if isinstance(error, SecurityError):
         log.fatal(error.message, error=error)
+        return 1
+    if isinstance(error, DiscoveryError):
+        say_failed(config, error, log)
         return 1
     # etcd's words for a configuration that cannot be had, whether or not anything was to be discovered
     is_configuration = isinstance(error, (ConfigError, ListenError))

@@ -21,31 +21,16 @@ METHODS: Final = ("HEAD", "GET", "PUT", "POST", "DELETE")
 
 
 @final
-class KeysHandler:
-    """Answers requests for keys. ``clock`` is nanoseconds since 1970, from which a ttl counts."""
+class KeyAnswers:
+    """Does what a request asks for that has been checked."""
 
-    def __init__(
-        self, v2: V2, answers: Answers, access: Access, polls: LongPolls, clock: Callable[[], int]
-    ) -> None:
+    def __init__(self, v2: V2, answers: Answers, polls: LongPolls) -> None:
         self._v2: Final = v2
         self._answers: Final = answers
-        self._access: Final = access
         self._polls: Final = polls
-        self._clock: Final = clock
 
-    def __call__(
-        self, request: HttpRequest
-    ) -> Coroutine[Any, Any, HttpResponse | None] | HttpResponse | None:
+    def give(self, request: HttpRequest, parsed: V2Request, no_value: bool) -> HttpResponse | None:
         """Answer now, or later."""
-        try:
-            parsed, no_value = parse_key_request(request, self._clock())
-        except V2Error as error:
-            return self._answers.outcome(request, error)
-        if self._access.enabled:
-            return self._checked(request, parsed, no_value)
-        return self._do(request, parsed, no_value)
-
-    def _do(self, request: HttpRequest, parsed: V2Request, no_value: bool) -> HttpResponse | None:
         v2, answers = self._v2, self._answers
         if parsed.method != "GET" and parsed.method != "HEAD":
             v2.propose(parsed, lambda outcome: request.respond(answers.outcome(request, outcome, no_value)))
@@ -66,9 +51,32 @@ class KeysHandler:
         except V2Error as error:
             return answers.outcome(request, error)
 
+
+@final
+class KeysHandler:
+    """Answers requests for keys. ``clock`` is nanoseconds since 1970, from which a ttl counts."""
+
+    def __init__(self, keys: KeyAnswers, answers: Answers, access: Access, clock: Callable[[], int]) -> None:
+        self._keys: Final = keys
+        self._answers: Final = answers
+        self._access: Final = access
+        self._clock: Final = clock
+
+    def __call__(
+        self, request: HttpRequest
+    ) -> Coroutine[Any, Any, HttpResponse | None] | HttpResponse | None:
+        """Answer now, or later."""
+        try:
+            parsed, no_value = parse_key_request(request, self._clock())
+        except V2Error as error:
+            return self._answers.outcome(request, error)
+        if self._access.enabled:
+            return self._checked(request, parsed, no_value)
+        return self._keys.give(request, parsed, no_value)
+
     async def _checked(self, request: HttpRequest, parsed: V2Request, no_value: bool) -> HttpResponse | None:
         """The same for who may do it."""
         key = request.path[len(PREFIX) :]
         if not await self._access.may_use_key(request, key, recursive=parsed.recursive):
             return self._answers.outcome(request, V2Error(UNAUTHORIZED, "Insufficient credentials"))
-        return self._do(request, parsed, no_value)
+        return self._keys.give(request, parsed, no_value)
