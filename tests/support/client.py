@@ -47,11 +47,20 @@ class Client:
     """
 
     def __init__(
-        self, endpoint: str, timeout_seconds: float = CALL_SECONDS, *, wait_for_ready: bool = True
+        self,
+        endpoint: str,
+        timeout_seconds: float = CALL_SECONDS,
+        *,
+        wait_for_ready: bool = True,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self.timeout_seconds = timeout_seconds
         self.wait_for_ready: Final = wait_for_ready
-        self.channel: Final = grpc.insecure_channel(endpoint, options=_OPTIONS)
+        self.channel: Final = (
+            grpc.insecure_channel(endpoint, options=_OPTIONS)
+            if credentials is None
+            else grpc.secure_channel(endpoint, credentials, options=_OPTIONS)
+        )
 
     def call(
         self,

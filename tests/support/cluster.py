@@ -36,8 +36,17 @@ class Cluster:
     """
 
     def __init__(
-        self, directory: Path, flags: Sequence[str] = (), env: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        flags: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        ctl_flags: Sequence[str] = (),
     ) -> None:
+        """With ``credentials`` all ports speak TLS; ``ctl_flags`` are what etcdctl needs then."""
+        self._credentials: Final = credentials
+        self._ctl_flags: Final = tuple(ctl_flags)
         self.directory: Final = directory
         self.flags: Final = tuple(flags)
         self.env: Final = dict(env or {})
@@ -55,7 +64,16 @@ class Cluster:
         self._made += 1
         name = f"m{self._made}"
         directory = self.directory / f"{name}-{program.name}.etcd"
-        return Member(program, directory, flags=(*self.flags, *flags), env=self.env, name=name)
+        scheme = "http" if self._credentials is None else "https"
+        return Member(
+            program,
+            directory,
+            flags=(*self.flags, *flags),
+            env=self.env,
+            name=name,
+            client_scheme=scheme,
+            peer_scheme=scheme,
+        )
 
     def form(self, programs: Iterable[Program], failpoints: Mapping[int, str] | None = None) -> None:
         """Start a new cluster; ``failpoints`` by position. Raises MemberError."""
@@ -133,19 +151,24 @@ class Cluster:
 
     def fresh_client(self, member: Member, timeout_seconds: float) -> Client:
         """Return a client for the caller to close, which fails as soon as its connection does."""
-        return Client(member.endpoint, timeout_seconds, wait_for_ready=False)
+        return Client(member.endpoint, timeout_seconds, wait_for_ready=False, credentials=self._credentials)
 
     def _client(
         self, kept: dict[str, Client], member: Member, timeout_seconds: float, *, wait_for_ready: bool
     ) -> Client:
         with self._lock:
             if member.name not in kept:
-                kept[member.name] = Client(member.endpoint, timeout_seconds, wait_for_ready=wait_for_ready)
+                kept[member.name] = Client(
+                    member.endpoint,
+                    timeout_seconds,
+                    wait_for_ready=wait_for_ready,
+                    credentials=self._credentials,
+                )
             return kept[member.name]
 
     def etcdctl(self, *members: Member) -> Etcdctl:
         """Return the official etcdctl for these members, or for all that live."""
-        return Etcdctl(",".join(member.endpoint for member in members or self.live))
+        return Etcdctl(",".join(member.url for member in members or self.live), *self._ctl_flags)
 
     def status(self, member: Member) -> pb.StatusResponse | None:
         """Return a member's status, None if it does not answer soon."""
@@ -261,9 +284,11 @@ def forming(
     *,
     failpoints: Mapping[int, str] | None = None,
     env: Mapping[str, str] | None = None,
+    credentials: grpc.ChannelCredentials | None = None,
+    ctl_flags: Sequence[str] = (),
 ) -> Iterator[Cluster]:
     """Form a cluster that has a leader; all that ever belonged to it is ended with the block."""
-    cluster = Cluster(directory, flags, env)
+    cluster = Cluster(directory, flags, env, credentials=credentials, ctl_flags=ctl_flags)
     try:
         cluster.form(programs, failpoints)
         cluster.wait_leader()

@@ -23,12 +23,13 @@ class Output:
 class Etcdctl:
     """etcdctl bound to one endpoint (``host:port``, or several joined by commas)."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, *flags: str) -> None:
         self.endpoint: Final = endpoint
+        self.flags: Final = flags
 
     def run(self, *args: str, stdin: str = "", check: bool = True) -> Output:
         """Run ``etcdctl <args>``; with ``check`` a status other than 0 fails with what it printed."""
-        command = [distro_binary("etcdctl"), f"--endpoints={self.endpoint}", *args]
+        command = [distro_binary("etcdctl"), f"--endpoints={self.endpoint}", *self.flags, *args]
         done = subprocess.run(
             command,
             input=stdin,

@@ -96,10 +96,14 @@ class Member:
         flags: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         name: str = "default",
+        client_scheme: str = "http",
+        peer_scheme: str = "http",
     ) -> None:
         self.program: Final = program
         self.data_dir: Final = data_dir
         self.name: Final = name
+        self.client_scheme: Final = client_scheme
+        self.peer_scheme: Final = peer_scheme
         self.flags: Final = tuple(flags)
         self.env: Final = dict(env or {})
         self.client_port: Final = free_port()
@@ -122,12 +126,12 @@ class Member:
     @property
     def url(self) -> str:
         """The client URL."""
-        return f"http://{self.endpoint}"
+        return f"{self.client_scheme}://{self.endpoint}"
 
     @property
     def peer_url(self) -> str:
         """The peer URL."""
-        return f"http://127.0.0.1:{self.peer_port}"
+        return f"{self.peer_scheme}://127.0.0.1:{self.peer_port}"
 
     @property
     def pid(self) -> int:
@@ -193,7 +197,8 @@ class Member:
     def wait_ready(self, deadline_seconds: float = START_SECONDS) -> None:
         """Wait until the present run has logged that it serves clients. Raises MemberError."""
         for text in self.program.ready:
-            self.wait_log(text, deadline_seconds)
+            said = text.replace(" insecurely", " securely") if self.client_scheme == "https" else text
+            self.wait_log(said, deadline_seconds)
 
     def wait_log(self, text: str, deadline_seconds: float = START_SECONDS) -> str:
         """Wait for a line of the present run that contains ``text``; returns it. Raises MemberError."""

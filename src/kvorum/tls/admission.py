@@ -317,7 +317,7 @@ class Incoming(asyncio.Protocol):
         self._certificates = certificates
         refusal = name_refusal(tls.info, certificates[0]) if certificates else ""
         if not refusal and certificates and channel.session.session_reused and certificates[0].expired():
-            refusal = "tls: failed to verify client's certificate: x509: certificate has expired"
+            refusal = "tls: failed to verify client certificate: x509: certificate has expired"
         if refusal:
             self.refuse(refusal)
         elif certificates and tls.check_addresses:

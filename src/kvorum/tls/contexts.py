@@ -116,7 +116,8 @@ def read_file(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise TlsError(f"open {path}: {_reason(error)}") from None
+        verb = "read" if isinstance(error, IsADirectoryError) else "open"
+        raise TlsError(f"{verb} {path}: {_reason(error)}") from None
 
 
 def _check_kinds(certificate: bytes, key: bytes) -> None:

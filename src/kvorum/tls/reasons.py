@@ -62,7 +62,7 @@ def explain(error: BaseException, *, server_side: bool, hello: ClientHello | Non
     """Return one line for a failed handshake or session."""
     if isinstance(error, ssl.SSLCertVerificationError):
         text = f"x509: {_VERIFICATION.get(error.verify_code, error.verify_message)}"
-        return f"tls: failed to verify client's certificate: {text}" if server_side else text
+        return f"tls: failed to verify client certificate: {text}" if server_side else text
     if not isinstance(error, ssl.SSLError):
         return _connection_error(error)
     reason = error.reason or ""
