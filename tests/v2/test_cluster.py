@@ -70,6 +70,7 @@ def test_who_leads_and_what_only_the_leader_says(cluster: Cluster) -> None:
         stats = json.loads(ask(member, "GET", "/v2/stats/self").body)
         assert stats["state"] == ("StateLeader" if member is leader else "StateFollower")
         assert stats["leaderInfo"]["leader"] == told["id"]
+        assert stats["sendAppendRequestCnt" if member is leader else "recvAppendRequestCnt"] > 0
         listed = json.loads(ask(member, "GET", "/v2/members").body)["members"]
         assert sorted(one["name"] for one in listed) == sorted(one.name for one in cluster.members)
         machines = ask(member, "GET", "/v2/machines").body.decode().split(", ")

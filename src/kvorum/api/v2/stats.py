@@ -39,11 +39,23 @@ class Standing(Protocol):
         """Whether this member leads."""
 
 
-class Peers(Protocol):
-    """What is known of the way to the other members."""
+class Members(Protocol):
+    """Who is in the cluster."""
 
     def listed(self) -> list[MemberInfo]:
         """The members in the order of their IDs."""
+
+
+class Appends(Protocol):
+    """What is counted about Raft's appends (``peer/figures.py``)."""
+
+    @property
+    def appends_sent(self) -> int:
+        """To the other members."""
+
+    @property
+    def appends_received(self) -> int:
+        """From a leader."""
 
 
 @final
@@ -54,7 +66,8 @@ class StatsHandlers:
         self,
         standing: Standing,
         v2: V2,
-        cluster: Peers,
+        cluster: Members,
+        appends: Appends,
         name: str,
         clock: Callable[[], int],
         loop_time: Callable[[], float],
@@ -62,6 +75,7 @@ class StatsHandlers:
         self._standing: Final = standing
         self._v2: Final = v2
         self._cluster: Final = cluster
+        self._appends: Final = appends
         self._name: Final = name
         self._clock: Final = clock
         self._loop_time: Final = loop_time
@@ -87,7 +101,9 @@ class StatsHandlers:
         text = (
             f'{{"name":{json_string(self._name)},"id":"{hex_id(standing.member_id)}","state":"{state}",'
             f'"startTime":"{format_time(self._started)}","leaderInfo":{{"leader":"{leader}",'
-            f'"uptime":"{uptime}","startTime":"{since}"}},"recvAppendRequestCnt":0,"sendAppendRequestCnt":0}}'
+            f'"uptime":"{uptime}","startTime":"{since}"}},'
+            f'"recvAppendRequestCnt":{self._appends.appends_received},'
+            f'"sendAppendRequestCnt":{self._appends.appends_sent}}}'
         )
         return HttpResponse(200, text.encode(), (APPLICATION_JSON,))
 
