@@ -1,8 +1,8 @@
 """The gate: what each call needs, for all APIs and ports, and whether whoever makes it has that.
 
-``RPC_RULES`` and ``ROUTE_RULES`` name every method and every route. One without a rule cannot be registered
-(methods) or fails the member's start (routes), so nothing can be added and forgotten. While permissions are
-not checked this costs one look at ``users.enabled``.
+``RPC_RULES`` and ``ROUTE_RULES`` name every method and every route. A method without a rule cannot be
+registered, and a test walks all ports, so nothing can be added and forgotten. While permissions are not
+checked this costs one look at ``users.enabled``.
 
 There are two user bases, as in etcd. That of v3 decides here: a call shows a token, or the certificate of its
 connection. What needs no key is decided before the method runs; keys are checked where they are known, by the
@@ -125,6 +125,8 @@ ROUTE_RULES: Final[dict[str, str]] = {
     "/v2/stats/store": OPEN,
     "/v2/stats/self": OPEN,
     "/v2/stats/leader": OPEN,
+    "/new": OPEN,
+    "/": OPEN,  # with /new the discovery service, where it is switched on: a token is all that it asks
     "/version": OPEN,
     "/metrics": OPEN,
     "/health": OPEN,
@@ -153,8 +155,7 @@ def rule_of_route(path: str) -> str | None:
     if rule is not None:
         return rule
     above = path.rstrip("/")
-    while above:
-        above = above.rpartition("/")[0]
+    while above := above.rpartition("/")[0]:
         rule = ROUTE_RULES.get(above + "/")
         if rule is not None:
             return rule

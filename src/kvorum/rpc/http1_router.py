@@ -88,6 +88,11 @@ class Router:
             self._prefixes[path] = entry
             self._longest_first = sorted(self._prefixes.items(), key=lambda item: -len(item[0]))
 
+    @property
+    def paths(self) -> list[str]:
+        """The paths of all routes, sorted."""
+        return sorted(self._exact)
+
     def resolve(self, request: HttpRequest) -> Route | HttpResponse:
         """Set the request's path and query from its target and return its route, or the answer if there is
         none.

@@ -69,6 +69,11 @@ class MethodTable:
         self.services.add(service)
         self._observer.method(path, kind)
 
+    @property
+    def paths(self) -> list[str]:
+        """All methods, sorted."""
+        return sorted({*self._unary, *self._streams})
+
     def plan(self, request: Request) -> Plan:
         """What a request header section asks for."""
         plan = Plan()
