@@ -75,6 +75,7 @@ _ELECTIONS: Final = {
     "members": 5, "seconds": 12.0, "clients": 2, "readers": 0, "leases": 0, "watchers": 0,
     "faults": ("kill", "isolate", "split", "transfer", "delay"), "fault_seconds": 0.4, "delay_seconds": 0.02,
 }  # fmt: skip
+_HASTY_ELECTIONS: Final = {**_ELECTIONS, "clients": 4, "think_seconds": 0.05, "patience_seconds": 0.5}
 _CONTESTED: Final = {
     **_ELECTIONS, "delay_seconds": 0.1, "faults": ("kill", "isolate"), "fault_seconds": 1.0,
     "pre_vote": False, "leader_share": 0.8, "think_seconds": 0.2,
@@ -101,8 +102,8 @@ _PARTITIONS: Final = {
     "faults": ("isolate", "split", "pause", "transfer"), "think_seconds": 0.05,
 }  # fmt: skip
 _CHANGES: Final = {
-    "seconds": 12.0, "clients": 2, "leases": 0, "watchers": 0, "fault_seconds": 0.3,
-    "faults": ("add", "remove", "joint", "delay", "transfer"),
+    "members": 5, "seconds": 15.0, "clients": 4, "leases": 0, "watchers": 0, "fault_seconds": 0.15,
+    "faults": ("add", "remove", "joint", "joint"), "delay_seconds": 0.02, "think_seconds": 0.05,
 }  # fmt: skip
 _WATCHES: Final = {"seconds": 8.0, "watchers": 3, "leases": 0, "think_seconds": 0.04, "compactions": False}
 _LEASES: Final = {
@@ -124,6 +125,12 @@ _DISORDER: Final = {
     "loss": 0.0, "seconds": 6.0,
 }  # fmt: skip
 
+_TAILS: Final = {
+    **_LOSSES, "loss": 0.0, "faults": ("isolate",), "fault_seconds": 2.0, "fault_lasts": 1.5, "seconds": 15.0,
+    "readers": 0,
+}  # fmt: skip
+"""Leaders that are cut off with much that is not committed."""
+
 BUGS: Final[dict[str, Bug]] = {
     "vote-twice": Bug(
         "a member votes for whoever asks, again in the same term",
@@ -133,7 +140,7 @@ BUGS: Final[dict[str, Bug]] = {
     "vote-for-short-log": Bug(
         "a member votes without looking at whose log is newer",
         ((RaftLog, "is_up_to_date", mistakes.without_looking_at_the_log),),
-        ("leader-completeness",), 15, {**_CONTESTED, "leader_share": 0.2, "think_seconds": 0.05},
+        ("leader-completeness",), 30, {**_CONTESTED, "leader_share": 0.2, "think_seconds": 0.05},
     ),
     "ignore-term": Bug(
         "terms do not count: old messages are taken for new ones, and leaders do not hear of newer ones",
@@ -149,22 +156,22 @@ BUGS: Final[dict[str, Bug]] = {
     "commit-old-term": Bug(
         "entries of earlier terms are committed by counting copies (Raft, Figure 8)",
         ((Raft, "maybe_commit", mistakes.by_counting_alone),),
-        ("commit-rule",), 10, _HANDOVERS,
+        ("commit-rule",), 15, _HANDOVERS,
     ),
     "no-log-matching": Bug(
         "logs are compared by index alone, and not by term",
         ((RaftLog, "matches", mistakes.by_index_alone),),
-        ("log-matching", "state-machine-safety"), 10, _ELECTIONS,
+        ("commit-rule", "log-matching", "state-machine-safety"), 40, _HASTY_ELECTIONS,
     ),
     "keep-conflicting-tail": Bug(
         "a follower keeps what its leader replaces",
         ((RaftLog, "maybe_append", mistakes.keep_the_tail),),
-        ("log-matching", "state-machine-safety", "program"), 10, _ELECTIONS,
+        ("commit-rule", "log-matching", "program", "state-machine-safety"), 40, _HASTY_ELECTIONS,
     ),
     "reuse-index": Bug(
         "a leader gives an index to two entries",
         ((Raft, "propose_data", mistakes.at_the_last_index),),
-        ("log-matching",), 5, _PARTITIONS,
+        ("log-matching", "state-machine-safety"), 10, _PARTITIONS,
     ),
     "heartbeat-commits-all": Bug(
         "a heartbeat commits what the follower may not have",
@@ -206,17 +213,18 @@ BUGS: Final[dict[str, Bug]] = {
         "a snapshot says that it holds one entry more than it does",
         ((transfer, "position_of", mistakes.one_too_high),),
         ("serializability", "linearizability", "final-state", "hash-kv", "program", "watch", "membership"),
-        10, {**_PARTITIONS, "snapshot_count": 15, "catchup_entries": 1},
+        20,
+        {**_TAILS, "snapshot_count": 15, "catchup_entries": 1, "readers": 1, "clients": 3, "seconds": 10.0},
     ),
     "read-without-quorum": Bug(
         "a leader answers reads without asking whether it still leads",
         ((Raft, "_read_index", mistakes.without_a_quorum),),
-        ("linearizability",), 10, _CUT_OFF,
+        ("linearizability",), 15, {**_TAILS, "readers": 6, "think_seconds": 0.05},
     ),
     "read-before-term-commit": Bug(
         "a new leader answers reads before it has committed in its term (no entry opens the term)",
         ((Raft, "_read_index", mistakes.before_the_terms_first_commit),),
-        ("linearizability",), 20, _HASTE,
+        ("linearizability",), 30, _HASTE,
     ),
     "read-before-applied": Bug(
         "a confirmed read is answered before its index is applied",
@@ -236,17 +244,17 @@ BUGS: Final[dict[str, Bug]] = {
     "conf-change-twice": Bug(
         "a membership change is applied once more after the next one",
         ((RawNode, "apply_conf_change", mistakes.the_one_before_again),),
-        ("configuration", "membership", "program"), 10, _CHANGES,
+        ("configuration", "membership", "program"), 30, _CHANGES,
     ),
     "two-changes-at-once": Bug(
         "a leader logs a membership change while another is under way",
         ((Raft, "_refuses_conf_change", mistakes.never_refused),),
-        ("configuration",), 10, _CHANGES,
+        ("configuration",), 30, _CHANGES,
     ),
     "joint-by-new-majority": Bug(
         "in a joint configuration the new voters alone decide",
         ((Raft, "maybe_commit", mistakes.by_the_new_voters),),
-        ("commit-rule",), 20, _CHANGES,
+        ("commit-rule",), 30, _CHANGES,
     ),
     "followers-expire-leases": Bug(
         "whoever once led goes on to end leases by its own clock",

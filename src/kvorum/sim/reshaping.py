@@ -79,17 +79,23 @@ class Reshaper:
             self._propose(at, changes.removing(leaving.id))
 
     def change_jointly(self) -> None:
-        """Propose to replace a member in one change of two steps."""
+        """Propose a change of several members in two steps: one replaced, or two removed."""
         at = self._somewhere()
         if at is None:
             return
         leaving = self._leaving()
-        newcomer = self._newcomer(at, is_learner=False, replaces=leaving is not None)
+        newcomer = None
+        if len(at.node.cluster.voters()) < MOST_MEMBERS:
+            newcomer = self._newcomer(at, is_learner=False, replaces=leaving is not None)
         steps: list[ConfChangeSingle] = []
         contexts: list[object] = []
         if newcomer is not None:
             steps.append(ConfChangeSingle(CONF_CHANGE_ADD_NODE, newcomer.id))
             contexts.append(newcomer.fields())
+        elif leaving is not None and len(at.node.cluster.voters()) >= MOST_MEMBERS:
+            others = [info for info in at.node.cluster.voters() if info.id != leaving.id]
+            steps.append(ConfChangeSingle(CONF_CHANGE_REMOVE_NODE, self._dice.choice(others).id))
+            contexts.append(None)
         if leaving is not None:
             steps.append(ConfChangeSingle(CONF_CHANGE_REMOVE_NODE, leaving.id))
             contexts.append(None)
