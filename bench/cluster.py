@@ -10,19 +10,16 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
-import grpc
 from tests.support.client import Client
 from tests.support.cluster import Cluster
+from tests.support.failover import first_acknowledged
 from tests.support.process import Member
 
 from bench import checked, messages
-from bench.h2load import Load, LoadError, percentiles
+from bench.h2load import Load, percentiles
 from bench.model import COST, RATE, Bench, Row, Sample
-
-EVERY_SECONDS: Final = 0.01
-GIVE_UP_SECONDS: Final = 60.0
 
 
 def put_one(bench: Bench) -> Sample:
@@ -86,31 +83,15 @@ def failover(bench: Bench) -> Sample:
         try:
             for client in survivors:
                 client.get(b"failover")  # connected, and warm
-            killed = time.perf_counter()
+            killed = time.monotonic()
             leader.kill()
-            took.append((_acknowledged(survivors) - killed) * 1000)
+            took.append((first_acknowledged(survivors, b"failover", messages.VALUE) - killed) * 1000)
         finally:
             for client in survivors:
                 client.close()
         leader.start()
     p50, p99 = percentiles(took)
     return Sample(statistics.median(took), p50, p99, max(took))
-
-
-def _acknowledged(survivors: list[Client]) -> float:
-    """Send puts until one of them is acknowledged; returns when that was."""
-    body = messages.put(0)[5:]
-    end = time.perf_counter() + GIVE_UP_SECONDS
-    under_way: list[Any] = []
-    while time.perf_counter() < end:
-        for client in survivors:
-            stub = client.channel.unary_unary(messages.PUT_PATH)
-            under_way.append(stub.future(body, timeout=GIVE_UP_SECONDS))
-        time.sleep(EVERY_SECONDS)
-        if any(call.done() and call.code() is grpc.StatusCode.OK for call in under_way):
-            return time.perf_counter()
-        under_way = [call for call in under_way if not call.done()]
-    raise LoadError(f"no put was acknowledged in {GIVE_UP_SECONDS:g} s after the leader was killed")
 
 
 _PLACES: Final = (
