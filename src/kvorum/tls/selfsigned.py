@@ -2,7 +2,8 @@
 
 They are made once and kept beside the data, so that a restart shows the same one. They encrypt and prove
 nothing: who connects must be told to believe them, members of an ``--peer-auto-tls`` cluster believe anyone.
-Source: etcd ``client/pkg/transport/listener.go`` (SelfCert), with the extensions of 3.7.
+Source: etcd ``client/pkg/transport/listener.go`` (SelfCert), with the extensions of 3.7. The key is on P-256
+where etcd takes P-521, which browsers and the gRPC clients built on BoringSSL (Python's, C++'s) refuse.
 """
 
 import ipaddress
@@ -64,7 +65,7 @@ def _make(cert_path: str, key_path: str, hosts: Sequence[str], years: int, log: 
     log.warn(
         "automatically generate certificates", {"certificate-validity-bound-not-after": not_after.isoformat()}
     )
-    key = ec.generate_private_key(ec.SECP521R1())
+    key = ec.generate_private_key(ec.SECP256R1())
     certificate = _certificate(key, hosts, now, not_after)
     _write(cert_path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
     log.info("created cert file", path=cert_path)
@@ -98,7 +99,7 @@ def _certificate(
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([_name(host) for host in hosts]), critical=False)
-        .sign(key, hashes.SHA512())
+        .sign(key, hashes.SHA256())
     )
 
 
