@@ -69,6 +69,7 @@ def bind_metrics(
     bind("etcd_debugging_mvcc_current_revision", lambda: store.revision)
     bind("etcd_debugging_mvcc_compact_revision", lambda: store.compact_revision)
     bind("etcd_debugging_mvcc_db_compaction_keys_total", lambda: store.compacted_revisions)
+    bind("etcd_debugging_auth_revision", lambda: node.auth.store.revision)
     _bind_watches(metrics, node)
     _bind_leases(metrics, node)
     _bind_v2(metrics, node)
