@@ -86,6 +86,8 @@ class Listener:
         max_connections: int | None = None,
         silent_connections: int = limits.HALF_OPEN_CONNECTIONS,
         first_bytes_seconds: float = limits.FIRST_BYTES_SECONDS,
+        handshakes: int = limits.TLS_HANDSHAKES,
+        handshake_seconds: float = limits.TLS_HANDSHAKE_SECONDS,
         reuse_port: bool = False,
     ) -> None:
         """Args:
@@ -96,13 +98,20 @@ class Listener:
         max_connections: more are not accepted; by default what RLIMIT_NOFILE leaves, as in etcd.
         silent_connections: bound on connections without first bytes.
         first_bytes_seconds: how long those may last.
+        handshakes: bound on connections that are not through their TLS handshake.
+        handshake_seconds: how long that may take.
         reuse_port: ``--socket-reuse-port``.
         """
         self.http1: Final = http1
         self.http2: Final = http2
         self.first_bytes_seconds: Final = first_bytes_seconds
         self._logger: Final = logger
-        self._admission: Final = None if tls is None else self._admission_of(tls)
+        self._admission: Admission | None = None
+        if tls is not None:
+            served = ServerTls.of(tls) if isinstance(tls, ssl.SSLContext) else tls
+            self._admission = Admission(
+                served, logger, self._first_bytes, bound=handshakes, seconds=handshake_seconds
+            )
         self._max_connections: Final = max_connections or connections_allowed()
         self._silent_bound: Final = silent_connections
         self._reuse_port: Final = reuse_port
@@ -245,9 +254,8 @@ class Listener:
         except OSError:
             accepted.close()
 
-    def _admission_of(self, tls: ServerTls | ssl.SSLContext) -> Admission:
-        served = ServerTls.of(tls) if isinstance(tls, ssl.SSLContext) else tls
-        return Admission(served, self._logger, lambda: FirstBytes(self, asyncio.get_running_loop()))
+    def _first_bytes(self) -> "FirstBytes":
+        return FirstBytes(self, asyncio.get_running_loop())
 
     def _rest(self) -> None:
         """Leave the kernel's queue alone for a moment: there is no room for what waits in it."""
