@@ -23,7 +23,7 @@ RANGES: Final = st.lists(st.tuples(KEYS, ENDS), max_size=6)
 
 
 @given(RANGES, KEYS.filter(bool), ENDS)
-@settings(max_examples=600)
+@settings(max_examples=300)
 def test_ranges_are_covered_as_if_looked_at_one_by_one(
     granted: list[tuple[bytes, bytes]], key: bytes, end: bytes
 ) -> None:
