@@ -186,6 +186,13 @@ class Config:
     auth_token_ttl: int
     """Seconds."""
     bcrypt_cost: int
+    proxy: str
+    """``on``, ``readonly`` or ``off``; the times of the v2 proxy are milliseconds."""
+    proxy_failure_wait: int
+    proxy_refresh_interval: int
+    proxy_dial_timeout: int
+    proxy_write_timeout: int
+    proxy_read_timeout: int
     values: Mapping[str, Value]
     """Every flag's value by its name."""
     given: frozenset[str]

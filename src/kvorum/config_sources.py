@@ -121,7 +121,10 @@ def _resolve_twins(given: Mapping[str, Value], log: Logger) -> dict[str, Value]:
 
 def _settle_defaults(values: dict[str, Value], given: Mapping[str, Value], *, from_file: bool) -> None:
     """Apply the defaults that depend on other flags."""
-    if not from_file and "listen-client-urls" in given and "advertise-client-urls" not in given:
+    falls_back = values["discovery"] and values["discovery-fallback"] == "proxy"
+    may_be_proxy = values["proxy"] != "off" or falls_back
+    unsaid = "listen-client-urls" in given and "advertise-client-urls" not in given
+    if not from_file and unsaid and not may_be_proxy:
         values["advertise-client-urls"] = ()
     discovered = any(values[name] for name in ("discovery", "discovery-srv", "discovery-srv-name"))
     if (discovered or values["discovery-endpoints"]) and "initial-cluster" not in given:

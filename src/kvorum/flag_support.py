@@ -33,14 +33,12 @@ NOT_THERE_YET: Final[Mapping[str, str]] = {
     "experimental-compact-hash-check-enabled": _COMPARE,
     "bootstrap-defrag-threshold-megabytes": "defragmentation is not there yet",
     "experimental-enable-v2v3": "v2 served from v3 keys is not there yet",
-    "proxy": _PROXY,
     "log-package-levels": "etcd 3.5 removed it with its former logger; use --log-level",
     "experimental-gRPC-addr": "gRPC is served on --listen-client-urls",
 }
 """Flag, and what is said when it has a value other than its default."""
 
 _PEER_TIMEOUTS: Final = "connections between members have the five seconds that etcd had before it was a flag"
-_NO_PROXY: Final = "means nothing without --proxy"
 _NO_TRACING: Final = "means nothing without tracing"
 
 HARMLESS: Final[Mapping[str, str]] = {
@@ -64,11 +62,6 @@ HARMLESS: Final[Mapping[str, str]] = {
     "experimental-txn-mode-write-with-shared-buffer": "concerns a buffer that only etcd has",
     "experimental-stop-grpc-service-on-defrag": "there is no defragmentation yet",
     "experimental-wait-cluster-ready-timeout": "a member serves clients once it is part of its cluster",
-    "proxy-failure-wait": _NO_PROXY,
-    "proxy-refresh-interval": _NO_PROXY,
-    "proxy-dial-timeout": _NO_PROXY,
-    "proxy-write-timeout": _NO_PROXY,
-    "proxy-read-timeout": _NO_PROXY,
     "experimental-v3demo": "the v3 API is always served",
 }
 """Flag, and why any value of it may be taken without doing anything."""

@@ -547,3 +547,24 @@ DISCOVERY_SERVICE_KEYS_PER_TOKEN: Final = 200
 """Members that may register below one token: four times the largest cluster, as some are late."""
 DISCOVERY_SERVICE_VALUE_BYTES: Final = 4096
 """Longest registration of a member: some thirty peer URLs."""
+
+# --- proxies ----------------------------------------------------------------------------------------------
+
+PROXY_WHOLE_BODY_BYTES: Final = 1024 * 1024
+"""Answers up to here are taken whole before they are passed on; longer ones go piece by piece."""
+PROXY_LONG_REFRESH_SECONDS: Final = 30.0
+"""A v2 proxy that looks for members no more often than this, and has found none (etcd ``director.go``:
+defaultRefreshInterval) ..."""
+PROXY_EMPTY_REFRESH_SECONDS: Final = 1.0
+"""... looks again after this."""
+PROXY_RETRY_SECONDS: Final = 0.2
+"""Before a proxy asks again on behalf of somebody who waits for events (etcd's grpc-proxy: 0.1)."""
+PROXY_GRACE_SECONDS: Final = 1.0
+"""How long calls may go on after a proxy was told to end (etcd's end at once)."""
+GATEWAY_CONNECT_SECONDS: Final = 5.0
+"""Longest wait for an endpoint behind the gateway (etcd: the kernel's, two minutes)."""
+GATEWAY_PIECE_BYTES: Final = 64 * 1024
+"""Read at once from one side of a gateway's connection; at most twice as much waits for the other side."""
+GATEWAY_CONNECTIONS: Final = 16_384
+"""Connections through a gateway, each with two descriptors; the rest waits in the kernel's queue (etcd: no
+bound)."""

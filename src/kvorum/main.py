@@ -9,6 +9,7 @@ import platform
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from kvorum import ETCD_VERSION, __version__
@@ -26,6 +27,12 @@ USAGE: Final = """Usage:
 
   kvorum --config-file FILE
     Start a member that reads everything from a YAML file.
+
+  kvorum gateway start [flags]
+    Pass connections on to a cluster.
+
+  kvorum grpc-proxy start [flags]
+    Stand in front of a cluster, with a cache, and with one watch for many clients.
 
   kvorum --version
     Print the version.
@@ -48,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments and arguments[0] in _SUBCOMMANDS:
-            raise FlagError(f"{arguments[0]} cannot be used: etcd's proxies are not there yet")
+            from kvorum.proxy import command  # as below
+
+            return command.run(arguments)
         line = parse_command_line(arguments, FLAGS)
         if line.help:
             sys.stderr.write(USAGE + "\n")
@@ -127,14 +136,22 @@ def _run(config: Config, arguments: list[str], log: Logger) -> int:
         log.info("flag has no effect", flag=f"--{name}", reason=reason)
     if not config.value("data-dir"):
         log.warn("'data-dir' was empty; using default", data_dir=config.data_dir)
-    if (config.member_path).is_dir():
+    is_member, is_proxy = config.member_path.is_dir(), (Path(config.data_dir) / "proxy").is_dir()
+    if is_member and is_proxy:
+        log.fatal("invalid datadir; both member and proxy directories exist")
+        return EXIT_FAILURE
+    if is_member or is_proxy:
         log.info(
             "server has been already initialized",
-            {"data-dir": config.data_dir, "dir-type": "member"},
+            {"data-dir": config.data_dir, "dir-type": "member" if is_member else "proxy"},
         )
     restore = capture_standard_logging(log)
     try:
         # Imported here so that --help and a wrong flag do not wait for the server's libraries.
+        if is_proxy or (config.proxy != "off" and not is_member):
+            from kvorum.proxy.http import run as run_proxy
+
+            return run_proxy(config, log)
         from kvorum.server.process import run
 
         return run(config, log)

@@ -141,10 +141,3 @@ def test_help(tmp_path: Path) -> None:
     for line in theirs.stdout.splitlines():
         if line.startswith("  --"):
             assert line.split()[0] in ours.stdout.split()
-
-
-@pytest.mark.parametrize("command", ["gateway", "grpc-proxy"])
-def test_proxies_are_refused(command: str, tmp_path: Path) -> None:
-    done = run([*KVORUM, command, "start"], tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1

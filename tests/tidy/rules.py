@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 COMMON: Final = frozenset(
-    {"errors", "limits", "proto", "golang", "duration", "urls", "logging", "log_outputs", "failpoint", "layout"}
-)
+    {
+        "errors", "limits", "proto", "golang", "duration", "urls", "logging", "log_outputs", "failpoint",
+        "layout", "systemd",
+    }
+)  # fmt: skip
 """Leaves that any room may use: they know no room themselves."""
 
 
@@ -58,6 +61,11 @@ ROOMS: Final = {
     "discovery": _room("how members find each other, before there is one", "config", "tls"),
     "config": _room("flags are values, some of them names that only TLS knows", "tls"),
     "metrics": _room("numbers"),
+    "proxy": _room(
+        "in front of a cluster: servers towards clients, a client towards members; nothing of a member's"
+        " inside but the gate before its HTTP routes",
+        "rpc", "peer", "tls", "metrics", "watch", "config", "discovery", "api",
+    ),
     "client": _room("speaks the wire"),
     "ctl": _room("a client", "client", "discovery"),
     "utl": _room(
@@ -69,7 +77,7 @@ ROOMS: Final = {
         "drives the cores and the member's parts under one seed",
         "raft", "wal", "mvcc", "apply", "watch", "server", "snapshot", "config",
     ),
-    "main": _room("the entry point", "config", "server", "rpc", "api", "metrics"),
+    "main": _room("the entry point", "config", "server", "rpc", "api", "metrics", "proxy"),
 }  # fmt: skip
 
 GROUPS: Final = {"flag": "config", "config": "config", "metrics": "metrics"}
@@ -172,6 +180,7 @@ LONG_FILES: Final[dict[str, Long]] = {
     "src/kvorum/rpc/http1_connection.py": Long(
         465, "one connection's state, from its first byte to its last"
     ),
+    "src/kvorum/metrics/catalogue.py": Long(480, "a table of what dashboards know, in one place"),
     "src/kvorum/wal/wal.py": Long(580, "the log's two halves share their invariants"),
 }
 """By path from the root."""

@@ -44,6 +44,8 @@ class Target:
     host: str
     """With a dot at its end."""
     port: int
+    priority: int = 0
+    weight: int = 0
 
 
 class Names(Protocol):
@@ -78,7 +80,11 @@ class Resolver:
         """The SRV records of a name, by priority and weight. Raises LookupFailedError."""
         answer = await self._ask(name, dns.rdatatype.SRV)
         records = answer.rrset.processing_order() if answer.rrset is not None else []
-        return [Target(record.target.to_text(), record.port) for record in records if isinstance(record, SRV)]
+        return [
+            Target(record.target.to_text(), record.port, record.priority, record.weight)
+            for record in records
+            if isinstance(record, SRV)
+        ]
 
     async def address(self, host: str) -> str:
         """A host's address. Raises LookupFailedError."""
@@ -202,12 +208,17 @@ def service_name(service: str, suffix: str, scheme: str) -> str:
 
 
 async def client_endpoints(names: Names, domain: str, suffix: str) -> list[str]:
-    """The endpoints for clients of a domain, as URLs, those with TLS first.
+    """The endpoints for clients of a domain, as URLs, those with TLS first. Raises LookupFailedError."""
+    return [url for url, _ in await client_targets(names, domain, suffix)]
+
+
+async def client_targets(names: Names, domain: str, suffix: str) -> list[tuple[str, Target]]:
+    """As `client_endpoints`, each URL with its record.
 
     Raises:
         LookupFailedError: neither kind of records is there.
     """
-    found: list[str] = []
+    found: list[tuple[str, Target]] = []
     problems: list[str] = []
     for scheme in (_SECURE, _INSECURE):
         name = f"_{service_name('etcd-client', suffix, scheme)}._tcp.{domain}"
@@ -216,7 +227,7 @@ async def client_endpoints(names: Names, domain: str, suffix: str) -> list[str]:
         except LookupFailedError as error:
             problems.append(str(error))
         else:
-            found += [f"{scheme}://{_join(target.host, target.port)}" for target in targets]
+            found += [(f"{scheme}://{_join(target.host, target.port)}", target) for target in targets]
     if len(problems) > 1:
         raise LookupFailedError(f"dns lookup errors: {' and '.join(problems)}")
     return found

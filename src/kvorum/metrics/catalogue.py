@@ -39,6 +39,7 @@ _APPLY_SECONDS: Final = _doubling(0.0001, 20)
 _SNAPSHOT_SECONDS: Final = _doubling(0.01, 17)
 _HASH_SECONDS: Final = _doubling(0.01, 15)
 _DEFRAG_SECONDS: Final = _doubling(0.1, 13)
+_PROXY_SECONDS: Final = _doubling(0.0005, 13)
 _DB_SAVE_SECONDS: Final = _doubling(0.1, 10)
 _ROUND_TRIP_SECONDS: Final = _doubling(0.0001, 16)
 _LEASE_SECONDS: Final = _doubling(1, 24)
@@ -187,6 +188,35 @@ _METRICS: Final = (
         "etcd_grpc_proxy_watchers_coalescing_total",
         GAUGE,
         "Client watches that share one watch of the gRPC proxy.",
+    ),
+    Metric(
+        "etcd_proxy_dropped_total",
+        COUNTER,
+        "Requests that the v2 proxy got no answer for.",
+        labels=("method", "proxying_error"),
+        since="2.3",
+    ),
+    Metric(
+        "etcd_proxy_handled_total",
+        COUNTER,
+        "Requests that a member behind the v2 proxy answered.",
+        labels=("code", "method"),
+        since="2.3",
+    ),
+    Metric(
+        "etcd_proxy_handling_duration_seconds",
+        HISTOGRAM,
+        "Time to a member's answer, by method.",
+        labels=("method",),
+        buckets=_PROXY_SECONDS,
+        since="2.3",
+    ),
+    Metric(
+        "etcd_proxy_requests_total",
+        COUNTER,
+        "Requests to the v2 proxy.",
+        labels=("method",),
+        since="2.3",
     ),
     Metric("etcd_mvcc_db_open_read_transactions", GAUGE, "Read transactions open on the database."),
     Metric("etcd_mvcc_db_total_size_in_bytes", GAUGE, "Size of the database file, free pages included."),

@@ -26,6 +26,7 @@ from kvorum.server.bootstrap import BootstrapError
 from kvorum.server.member import Member
 from kvorum.server.security import SecurityError
 from kvorum.server.takeover import TakeoverError
+from kvorum.systemd import notify_ready
 from kvorum.wal.errors import WalError
 
 START_ERRORS: Final = (
@@ -87,6 +88,8 @@ async def _run(config: Config, log: Logger) -> tuple[int, signal.Signals | None]
     await asyncio.wait((starting, asked, member.removed), return_when=asyncio.FIRST_COMPLETED)
     if starting.done() and starting.exception() is not None:
         return _failed_to_start(config, log, starting.exception()), None
+    if starting.done():
+        notify_ready()
     await asyncio.wait((asked, member.failed, member.removed), return_when=asyncio.FIRST_COMPLETED)
     if member.failed.done():
         _end_at_once(log, member.failed.result())
