@@ -83,8 +83,11 @@ class Client:
             return grpc.secure_channel(target, self._credentials(), options=options)
         return grpc.insecure_channel(target, options=options)
 
-    def _options(self) -> list[tuple[str, int]]:
+    def _options(self) -> list[tuple[str, int | str]]:
+        name = self._settings.server_name
+        named: list[tuple[str, int | str]] = [("grpc.ssl_target_name_override", name)] if name else []
         return [
+            *named,
             ("grpc.enable_http_proxy", 0),
             ("grpc.max_receive_message_length", -1),  # a range may be of any size
             ("grpc.max_send_message_length", -1),  # the server says what is too large

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from kvorum.ctl.discovered import discovered_endpoints
 from kvorum.ctl.errors import EXIT_BAD_ARGUMENTS, EXIT_ERROR, CtlError
 from kvorum.ctl.values import BOOL, DURATION, TEXT, option
 from kvorum.duration import SECOND, Duration
@@ -38,6 +39,8 @@ class Settings:
     cacert: str = ""
     user: str = ""
     password: str = ""
+    server_name: str = ""
+    """Whom a certificate must be for; empty: the endpoint."""
 
     @property
     def wants_tls(self) -> bool:
@@ -59,15 +62,15 @@ def global_options() -> list[click.Option]:
         option("--keepalive-time", DURATION, "2s", "time between pings"),
         option("--keepalive-timeout", DURATION, "6s", "time to wait for a ping's answer"),
         option("--insecure-transport", BOOL, True, "speak without TLS unless certificates are given"),
-        option("--insecure-discovery", BOOL, True, "take plain SRV records (there is no discovery here)"),
+        option("--insecure-discovery", BOOL, True, "take endpoints without TLS from SRV records"),
         option("--insecure-skip-tls-verify", BOOL, False, "trust any server (not possible here)"),
         option("--cert", TEXT, "", "certificate of this client"),
         option("--key", TEXT, "", "key of that certificate"),
         option("--cacert", TEXT, "", "authorities to trust"),
         option("--user", TEXT, "", "name[:password]"),
         option("--password", TEXT, "", "password of --user"),
-        option(("-d", "--discovery-srv"), TEXT, "", "domain with SRV records (not here yet)"),
-        option("--discovery-srv-name", TEXT, "", "name of the SRV service (not here yet)"),
+        option(("-d", "--discovery-srv"), TEXT, "", "domain whose SRV records name the endpoints"),
+        option("--discovery-srv-name", TEXT, "", "suffix of the SRV service's name"),
     ]
 
 
@@ -87,15 +90,17 @@ def settings_of(params: Mapping[str, Any], given: frozenset[str]) -> Settings:
     for name in ("cert", "key", "cacert"):
         if not params[name] and name in given:
             raise CtlError(EXIT_BAD_ARGUMENTS, f"empty string is passed to --{name} option")
-    for name in ("discovery_srv", "discovery_srv_name", "insecure_skip_tls_verify"):
-        if params[name]:
-            flag = name.replace("_", "-")
-            raise CtlError(EXIT_ERROR, f"--{flag} cannot be used: it is not there yet")
-    endpoints = [part.strip() for item in params["endpoints"] for part in item.split(",")]
+    if params["insecure_skip_tls_verify"]:
+        raise CtlError(EXIT_ERROR, "--insecure-skip-tls-verify cannot be used: it is not there yet")
+    domain, insecure = params["discovery_srv"], params["insecure_discovery"]
+    endpoints = discovered_endpoints(domain, params["discovery_srv_name"], insecure) if domain else []
+    if not endpoints:
+        endpoints = [part.strip() for item in params["endpoints"] for part in item.split(",")]
     user, password = _credentials(params["user"], params["password"])
     kept = {name: params[name] for name in Settings.__dataclass_fields__ if name in params}
     kept |= {"user": user, "password": password}
     kept["endpoints"] = tuple(endpoints) or Settings.endpoints
+    kept["server_name"] = "" if insecure else domain
     return Settings(**kept)
 
 
