@@ -5,6 +5,7 @@ shall not be insecure, to all without a scheme. Source of behaviour: etcd ``clie
 """
 
 import asyncio
+import socket
 import ssl
 
 import grpc
@@ -36,15 +37,15 @@ async def open_channel(config: Config, endpoint: str) -> grpc.aio.Channel:
     ]
     if not (scheme in ("https", "unixs") or (not scheme and _wants_tls(config))):
         return grpc.aio.insecure_channel(target, options=options)
-    authorities = _read(config.discovery_cacert)
-    if config.discovery_insecure_skip_tls_verify:
-        authorities, name = await _whatever_it_shows(config, address)
-        options.append(("grpc.ssl_target_name_override", name))
     if bool(config.discovery_cert) != bool(config.discovery_key):
         raise ConfigError(
             "KeyFile and CertFile must both be present"
             f"[key: {config.discovery_key}, cert: {config.discovery_cert}]"
         )
+    authorities = _read(config.discovery_cacert)
+    if config.discovery_insecure_skip_tls_verify:
+        authorities, name = await _whatever_it_shows(config, address)
+        options.append(("grpc.ssl_target_name_override", name))
     credentials = grpc.ssl_channel_credentials(
         authorities, _read(config.discovery_key), _read(config.discovery_cert)
     )
@@ -79,16 +80,24 @@ async def _whatever_it_shows(config: Config, address: str) -> tuple[bytes, str]:
     it can be told to believe this one.
     """
     try:
-        host, port = split_host_port(address)
-        pem = await asyncio.to_thread(
-            ssl.get_server_certificate,
-            (host, int(port)),
-            timeout=config.discovery_dial_timeout.seconds,
-        )
-        certificate = x509.load_pem_x509_certificate(pem.encode())
+        shown = await asyncio.to_thread(_shown, config, address)
+        certificate = x509.load_der_x509_certificate(shown)
     except (OSError, ValueError) as error:
         raise UnavailableError(f"{address}: {error}") from None
-    return pem.encode(), _name_in(certificate)
+    return ssl.DER_cert_to_PEM_cert(shown).encode(), _name_in(certificate)
+
+
+def _shown(config: Config, address: str) -> bytes:
+    """A server's certificate. Raises OSError or ValueError."""
+    host, port = split_host_port(address)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if config.discovery_cert:
+        context.load_cert_chain(config.discovery_cert, config.discovery_key)
+    connecting = socket.create_connection((host, int(port)), config.discovery_dial_timeout.seconds)
+    with connecting, context.wrap_socket(connecting, server_hostname=host) as secured:
+        return secured.getpeercert(binary_form=True) or b""
 
 
 def _name_in(certificate: x509.Certificate) -> str:
