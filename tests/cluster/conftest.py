@@ -57,7 +57,16 @@ def form(tmp_path: Path) -> Iterator[Form]:
 
 
 @pytest.fixture(scope="module")
-def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Return three members that all tests of a module share and leave whole."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Return three members for all tests of a module."""
     with forming(tmp_path_factory.mktemp("trio"), programs(3), LOOSE) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def trio(shared: Cluster) -> Cluster:
+    """Return the shared members, all of them up and level, whatever the test before did to them."""
+    shared.heal()
+    shared.wait_leader()
+    shared.wait_level()
+    return shared

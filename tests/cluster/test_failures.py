@@ -11,6 +11,7 @@ import pytest
 from tests.cluster.conftest import Form
 from tests.support import process
 from tests.support.client import Client
+from tests.support.cluster import Cluster
 from tests.support.failover import first_acknowledged
 from tests.support.load import Load
 from tests.support.process import Member
@@ -35,8 +36,8 @@ def in_log(member: Member, text: bytes) -> bool:
     return any(text in segment.read_bytes() for segment in member.data_dir.glob("member/wal/*.wal"))
 
 
-def test_writes_go_on_two_election_timeouts_after_the_leader_is_killed(form: Form) -> None:
-    cluster = form(3)
+def test_writes_go_on_two_election_timeouts_after_the_leader_is_killed(trio: Cluster) -> None:
+    cluster = trio
     took = []
     for number in range(3):
         leader = cluster.wait_leader()
@@ -52,8 +53,8 @@ def test_writes_go_on_two_election_timeouts_after_the_leader_is_killed(form: For
     assert statistics.median(took) < 2 * ELECTION_SECONDS, took
 
 
-def test_a_follower_is_killed_and_comes_back(form: Form) -> None:
-    cluster = form(3)
+def test_a_follower_is_killed_and_comes_back(trio: Cluster) -> None:
+    cluster = trio
     load = Load(cluster, seed=1)
     with load.running():
         load.wait_acknowledged(20)
@@ -67,8 +68,8 @@ def test_a_follower_is_killed_and_comes_back(form: Form) -> None:
     assert {status.raftTerm for status in cluster.statuses().values()} == {term}, "nobody had to be elected"
 
 
-def test_a_minority_serves_nothing_that_needs_the_others(form: Form) -> None:
-    cluster = form(3)
+def test_a_minority_serves_nothing_that_needs_the_others(trio: Cluster) -> None:
+    cluster = trio
     leader, others = cluster.wait_leader(), cluster.followers()
     cluster.client(leader).put(b"tail", b"of all")
     cluster.wait_level()
@@ -92,8 +93,8 @@ def test_a_minority_serves_nothing_that_needs_the_others(form: Form) -> None:
     assert cluster.client(leader).get(b"other") == b"of the majority"
 
 
-def test_a_leader_that_stood_still_is_not_believed_any_more(form: Form) -> None:
-    cluster = form(3)
+def test_a_leader_that_stood_still_is_not_believed_any_more(trio: Cluster) -> None:
+    cluster = trio
     leader, others = cluster.wait_leader(), cluster.followers()
     cluster.client(leader).put(b"k", b"old")
     leader.pause()
@@ -113,8 +114,8 @@ def test_a_leader_that_stood_still_is_not_believed_any_more(form: Form) -> None:
         assert client.put(b"k", b"newest").header.revision > 0
 
 
-def test_a_paused_majority_stops_everything_and_nothing_is_lost(form: Form) -> None:
-    cluster = form(3)
+def test_a_paused_majority_stops_everything_and_nothing_is_lost(trio: Cluster) -> None:
+    cluster = trio
     load = Load(cluster, seed=2)
     with load.running():
         load.wait_acknowledged(20)
@@ -151,8 +152,8 @@ def test_a_leader_whose_disk_stalls_gives_way(form: Form) -> None:
     cluster.check_equal()
 
 
-def test_all_members_are_restarted(form: Form) -> None:
-    cluster = form(3)
+def test_all_members_are_restarted(trio: Cluster) -> None:
+    cluster = trio
     lease = cluster.client(cluster.members[1]).grant(600).ID
     cluster.client(cluster.members[0]).put(b"k", b"v", lease=lease)
     revision = cluster.check_equal()
@@ -164,7 +165,7 @@ def test_all_members_are_restarted(form: Form) -> None:
     assert [cluster.id_of(member) for member in cluster.members] == ids
     for member in cluster.members:
         assert cluster.client(member).get(b"k") == b"v"
-        assert cluster.client(member).leases() == [lease]
+        assert lease in cluster.client(member).leases()
     assert cluster.check_equal() == revision
 
 

@@ -54,7 +54,7 @@ def test_a_member_is_added_and_another_removed_while_serving(form: Form) -> None
         assert removed.wait_exit() == 0, "it stops by itself"
         load.wait_acknowledged(30)
     load.check()
-    assert cluster.client(added).get(b"load/0") is not None
+    assert cluster.client(added).get(load.prefix + b"0") is not None
     assert {m.name for m in cluster.client(added).member_list().members} == {m.name for m in cluster.members}
 
 

@@ -45,9 +45,8 @@ def test_transactions_leases_and_compaction_through_followers(trio: Cluster) -> 
     trio.check_equal()
 
 
-def test_a_load_from_many_clients_leaves_all_equal(form: Form) -> None:
-    cluster = form(3)
-    load = Load(cluster, seed=5, workers=6)
+def test_a_load_from_many_clients_leaves_all_equal(trio: Cluster) -> None:
+    load = Load(trio, seed=5, workers=6)
     with load.running(pause_seconds=0.0):
         load.wait_acknowledged(300)
     load.check()

@@ -49,7 +49,7 @@ def soak(plan: Plan, directory: Path, say: Say) -> None:
         while time.monotonic() < end:
             number += 1
             until = min(end, time.monotonic() + plan.episode_seconds)
-            load = Load(cluster, choose.randrange(1 << 32), plan.clients, plan.keys, b"load%d/" % number)
+            load = Load(cluster, choose.randrange(1 << 32), plan.clients, plan.keys)
             _episode(load, faults, choose, until)
             cluster.wait_leader()
             load.check()

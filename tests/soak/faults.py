@@ -45,15 +45,8 @@ class Faults:
         ((name, act, _),) = self._choose.choices(self._kinds, weights)
         self.counts[name] += 1
         act()
-        self.heal()
+        self._cluster.heal()
         return name
-
-    def heal(self) -> None:
-        """Let everybody go on and wait until all serve. Raises MemberError."""
-        for member in self._cluster.members:
-            if member.paused:
-                member.resume()
-        self._cluster.restart_all()
 
     def _leader(self) -> Member:
         return self._cluster.leader() or self._choose.choice(self._cluster.members)

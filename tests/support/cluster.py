@@ -113,6 +113,13 @@ class Cluster:
         for member in starting:
             member.wait_ready()
 
+    def heal(self) -> None:
+        """Let everybody go on and start who does not run; wait until all serve."""
+        for member in self.members:
+            if member.paused:
+                member.resume()
+        self.restart_all()
+
     def kill_all(self) -> None:
         """End every member by SIGKILL before any of them is waited for."""
         killed = [member for member in self.members if member.running]

@@ -4,6 +4,7 @@ A worker has one member at a time and goes to another when a call fails, as clie
 It never repeats a write: what was not answered is recorded as that, and every write has a value of its own.
 """
 
+import itertools
 import random
 import threading
 import time
@@ -22,8 +23,7 @@ from tests.support.streams import WatchCall
 from tests.support.waiting import WAIT_SECONDS, wait_until
 
 CALL_SECONDS: Final = 2.0
-PREFIX: Final = b"load/"
-END: Final = b"load0"
+_numbers: Final = itertools.count(1)
 
 PUTS: Final = 0.3
 SWAPS: Final = 0.55
@@ -135,20 +135,20 @@ class Worker:
 
 @final
 class Load:
-    """Several workers on one cluster. Nobody else may write their keys, which begin with ``prefix``."""
+    """Several workers on one cluster, on keys of their own: all those from ``prefix`` to ``end``."""
 
-    def __init__(
-        self, cluster: Cluster, seed: int, workers: int = 4, keys: int = 8, prefix: bytes = PREFIX
-    ) -> None:
+    def __init__(self, cluster: Cluster, seed: int, workers: int = 4, keys: int = 8) -> None:
         self._cluster: Final = cluster
-        self.prefix: Final = prefix
+        name = b"load%d" % next(_numbers)
+        self.prefix: Final = name + b"/"
+        self.end: Final = name + b"0"
         self.first_revision: Final = cluster.client(cluster.wait_leader()).range(b"\0").header.revision + 1
         self.workers: Final = [
             Worker(
                 f"w{number}",
                 seed + number,
                 lambda: tuple(cluster.members),
-                [prefix + b"%d" % key for key in range(keys)],
+                [self.prefix + b"%d" % key for key in range(keys)],
             )
             for number in range(workers)
         ]
@@ -185,22 +185,21 @@ class Load:
         """Compare all members with each other, and with the record. No worker may be at work."""
         self._cluster.check_equal()
         for member in self._cluster.live:
-            changes = truth(self._cluster.client(member), self.first_revision, self.prefix)
+            changes = truth(self, self._cluster.client(member))
             found = violations(self.operations, changes)
             assert not found, (member.name, len(found), found[:20])
 
 
-def truth(client: Client, first_revision: int, prefix: bytes = PREFIX) -> list[Change]:
-    """Return every change of the load's keys, by a watch from a revision after which nothing is compacted."""
-    end = prefix[:-1] + b"0"
+def truth(load: Load, client: Client) -> list[Change]:
+    """Return every change of the load's keys: a watch from where it began, nothing being compacted since."""
     last = client.range(
-        prefix, end, sort_target=pb.RangeRequest.MOD, sort_order=pb.RangeRequest.DESCEND, limit=1
+        load.prefix, load.end, sort_target=pb.RangeRequest.MOD, sort_order=pb.RangeRequest.DESCEND, limit=1
     ).kvs
     changes: list[Change] = []
     if not last:
         return changes
     with WatchCall(client) as watch:
-        watch.create(prefix, end, start_revision=first_revision)
+        watch.create(load.prefix, load.end, start_revision=load.first_revision)
         while not changes or changes[-1].revision < last[0].mod_revision:
             answer = watch.take()
             assert not answer.canceled, answer
