@@ -42,13 +42,12 @@ def _trace_of(seed: int, hash_seed: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("seed", [3, 6])
-def test_the_same_seed_gives_the_same_trace(seed: int) -> None:
+def test_the_same_seed_gives_the_same_trace() -> None:
     """In this process, where others ran before, and in new ones with other orders of sets of bytes."""
-    here = run(seed).digest
-    assert run(seed).digest == here
-    assert _trace_of(seed, "1") == _trace_of(seed, "2") == here
-    assert run(seed + 1).digest != here
+    here = run(3).digest
+    assert run(3).digest == here
+    assert _trace_of(3, "1") == _trace_of(3, "2") == here
+    assert run(12).digest != here
 
 
 def test_a_failing_seed_tells_how_to_replay_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,6 +105,11 @@ _CHANGES: Final = {
     "members": 5, "seconds": 15.0, "clients": 4, "leases": 0, "watchers": 0, "fault_seconds": 0.15,
     "faults": ("add", "remove", "joint", "joint"), "delay_seconds": 0.02, "think_seconds": 0.05,
 }  # fmt: skip
+_ADDITIONS: Final = {
+    **_CHANGES, "members": 3, "faults": ("add",), "fault_seconds": 0.8, "delay_seconds": 0.005, "seconds": 10.0,
+    "clients": 2, "readers": 0,
+}  # fmt: skip
+"""Learners that are added and promoted."""
 _WATCHES: Final = {"seconds": 8.0, "watchers": 3, "leases": 0, "think_seconds": 0.04, "compactions": False}
 _LEASES: Final = {
     "seconds": 25.0, "clients": 1, "readers": 0, "watchers": 0, "leases": 8, "think_seconds": 0.3,
@@ -244,17 +249,17 @@ BUGS: Final[dict[str, Bug]] = {
     "conf-change-twice": Bug(
         "a membership change is applied once more after the next one",
         ((RawNode, "apply_conf_change", mistakes.the_one_before_again),),
-        ("configuration", "membership", "program"), 30, _CHANGES,
+        ("configuration", "membership", "program"), 20, _ADDITIONS,
     ),
     "two-changes-at-once": Bug(
         "a leader logs a membership change while another is under way",
         ((Raft, "_refuses_conf_change", mistakes.never_refused),),
-        ("configuration",), 30, _CHANGES,
+        ("configuration",), 20, {**_CHANGES, "delay_seconds": 0.1},
     ),
     "joint-by-new-majority": Bug(
         "in a joint configuration the new voters alone decide",
         ((Raft, "maybe_commit", mistakes.by_the_new_voters),),
-        ("commit-rule",), 30, _CHANGES,
+        ("commit-rule",), 20, {**_CHANGES, "clients": 1, "readers": 0},
     ),
     "followers-expire-leases": Bug(
         "whoever once led goes on to end leases by its own clock",
