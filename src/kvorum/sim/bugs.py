@@ -106,8 +106,8 @@ _CHANGES: Final = {
     "faults": ("add", "remove", "joint", "joint"), "delay_seconds": 0.02, "think_seconds": 0.05,
 }  # fmt: skip
 _ADDITIONS: Final = {
-    **_CHANGES, "members": 3, "faults": ("add",), "fault_seconds": 0.8, "delay_seconds": 0.005, "seconds": 10.0,
-    "clients": 2, "readers": 0,
+    **_CHANGES, "members": 3, "faults": ("add",), "fault_seconds": 0.8, "delay_seconds": 0.005,
+    "seconds": 10.0, "clients": 2, "readers": 0,
 }  # fmt: skip
 """Learners that are added and promoted."""
 _WATCHES: Final = {"seconds": 8.0, "watchers": 3, "leases": 0, "think_seconds": 0.04, "compactions": False}
