@@ -114,6 +114,8 @@ class Config:
     discovery_user: str
     """A name, or ``name:password``."""
     discovery_password: str
+    discovery_fallback: str
+    """``exit`` or ``proxy``."""
     discovery_proxy: str
     discovery_srv: str
     discovery_srv_name: str

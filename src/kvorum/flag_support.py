@@ -11,7 +11,6 @@ from typing import Final
 
 _CA: Final = "etcd 3 removed it; use --trusted-ca-file or --peer-trusted-ca-file"
 _TRACING: Final = "tracing is not there yet"
-_PROXY: Final = "etcd's v2 proxy is not there yet"
 _COMPARE: Final = "comparing members is not there yet"
 _SLOW: Final = "slow requests are not logged yet"
 
@@ -19,7 +18,6 @@ NOT_THERE_YET: Final[Mapping[str, str]] = {
     "listen-client-http-urls": "a listener for HTTP alone is not there yet; --listen-client-urls has both",
     "memory-mlock": "locking the database into memory is not there yet",
     "feature-gates": "no feature gate is there yet",
-    "discovery-fallback": _PROXY,
     "auto-compaction-retention": "automatic compaction is not there yet; run kvorumctl compaction",
     "ca-file": _CA,
     "peer-ca-file": _CA,

@@ -15,6 +15,7 @@ from typing import Final
 from kvorum import ETCD_VERSION, __version__
 from kvorum.config import UNSET_ADVERTISE_CLIENT_URLS, Config, ConfigError, ShadowedVariableError
 from kvorum.config_sources import load
+from kvorum.discovery.errors import FullClusterError
 from kvorum.flag_table import DOCUMENTED, FLAGS
 from kvorum.flags import CommandLine, Flag, FlagError, parse_command_line
 from kvorum.log_outputs import FdOutput
@@ -154,9 +155,22 @@ def _run(config: Config, arguments: list[str], log: Logger) -> int:
             return run_proxy(config, log)
         from kvorum.server.process import run
 
-        return run(config, log)
+        try:
+            return run(config, log)
+        except FullClusterError as full:
+            return _fall_back(config, full, log)
     finally:
         restore()
+
+
+def _fall_back(config: Config, full: FullClusterError, log: Logger) -> int:
+    from kvorum.proxy.http import run as run_proxy
+
+    log.warn(
+        "discovery cluster is full, falling back to proxy",
+        {"fallback-proxy": config.discovery_fallback, "error": full},
+    )
+    return run_proxy(config, log)
 
 
 def default_host() -> str:

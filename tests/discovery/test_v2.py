@@ -26,7 +26,7 @@ def test_through_etcd(members: Members) -> None:
     flag = f"--discovery={token}"
     cluster = [
         members.start(process.kvorum(), "k1", flag),
-        members.start(process.etcd34(), "e1", flag),
+        members.start(process.etcd34(), "e1", flag, "--enable-v2"),
         members.start(process.kvorum(), "k2", flag),
     ]
     check_cluster(cluster)
@@ -38,6 +38,13 @@ def test_through_etcd(members: Members) -> None:
     )
     with urllib.request.urlopen(token) as answer:  # and has left nothing there
         assert len(json.load(answer)["node"]["nodes"]) == 3
+
+    proxy = members.start(process.kvorum(), "proxy", flag, "--discovery-fallback=proxy")
+    proxy.wait_log("discovery cluster is full, falling back to proxy")
+    proxy.wait_log("v2 proxy started listening on client requests")
+    put(f"{proxy.url}/v2/keys/a", value="through a proxy")
+    with urllib.request.urlopen(f"{cluster[0].url}/v2/keys/a") as answer:
+        assert json.load(answer)["node"]["value"] == "through a proxy"
 
     again = cluster[0]
     again.kill()

@@ -77,7 +77,7 @@ ROOMS: Final = {
         "drives the cores and the member's parts under one seed",
         "raft", "wal", "mvcc", "apply", "watch", "server", "snapshot", "config",
     ),
-    "main": _room("the entry point", "config", "server", "rpc", "api", "metrics", "proxy"),
+    "main": _room("the entry point", "config", "server", "rpc", "api", "metrics", "proxy", "discovery"),
 }  # fmt: skip
 
 GROUPS: Final = {"flag": "config", "config": "config", "metrics": "metrics"}

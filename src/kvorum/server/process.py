@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 from kvorum import limits
 from kvorum.auth.tokens import TokenOptionsError
 from kvorum.config import Config, ConfigError
-from kvorum.discovery.errors import DiscoveryError
+from kvorum.discovery.errors import DiscoveryError, FullClusterError
 from kvorum.discovery.say import say_failed
 from kvorum.flags import FlagError
 from kvorum.logging import Logger
@@ -50,6 +50,9 @@ def run(config: Config, log: Logger) -> int:
     """Run a member until a signal or a failure; returns the exit code.
 
     After a signal the process ends by that signal, as etcd does, so that its parent sees what happened.
+
+    Raises:
+        FullClusterError: others have come first, and ``--discovery-fallback`` asks for a proxy then.
     """
     try:
         import uvloop
@@ -86,8 +89,11 @@ async def _run(config: Config, log: Logger) -> tuple[int, signal.Signals | None]
     }
     starting = loop.create_task(member.start())
     await asyncio.wait((starting, asked, member.removed), return_when=asyncio.FIRST_COMPLETED)
-    if starting.done() and starting.exception() is not None:
-        return _failed_to_start(config, log, starting.exception()), None
+    if starting.done() and (failure := starting.exception()) is not None:
+        if isinstance(failure, FullClusterError) and config.discovery_fallback == "proxy":
+            await member.stop()
+            raise failure
+        return _failed_to_start(config, log, failure), None
     if starting.done():
         notify_ready()
     await asyncio.wait((asked, member.failed, member.removed), return_when=asyncio.FIRST_COMPLETED)
