@@ -96,6 +96,19 @@ def test_an_empty_request_is_known_by_its_id() -> None:
     assert requests.decode(InternalRaftRequest(ID=5).SerializeToString()) == (b"\x05", 0, b"", b"")
 
 
+def test_a_header_without_an_id_is_refused() -> None:
+    with pytest.raises(DecodeError):
+        requests.decode(b"\x22\x00\xa2\x06\x01\x08")
+
+
+@given(IDS, st.text(max_size=3), st.integers(0, 300))
+def test_short_ids_and_names_are_told_apart(request_id: int, name: str, revision: int) -> None:
+    request_id %= 1 << 20
+    who = Identity(name, revision).encode()
+    data = requests.encode(requests.PUT, b"", varint(request_id), who)
+    assert requests.decode(data) == (varint(request_id), requests.PUT, b"", who)
+
+
 def test_truncated_entries_are_refused() -> None:
     data = requests.encode(requests.PUT, PutRequest(key=b"k", value=b"v" * 50).SerializeToString(), b"\x4d")
     with pytest.raises(DecodeError):

@@ -58,8 +58,8 @@ _TAGS: Final = {
 }
 _HEADER_TAG: Final = varint(100 << 3 | 2)
 _ID_TAG: Final = b"\x08"
-_USERNAME_TAG: Final = 0x12
-_REVISION_TAG: Final = 0x18
+_MORE_TO_COME: Final = tuple(int.from_bytes(b"\x80" * length + b"\0", "big") for length in range(10))
+"""By length less one: the bits that say of each byte of a varint but the last that another follows."""
 _NUMBER_OF_FAST_TAG: Final = {
     _TAGS[number][0]: number for number in (V2, RANGE, PUT, DELETE_RANGE, TXN, COMPACTION)
 }
@@ -109,17 +109,22 @@ def decode(data: bytes) -> tuple[bytes, int, bytes, bytes]:
         # Ours: the request, then a header of an ID and who asked, and the data ends with it.
         if data[end : end + 2] == _HEADER_TAG and data[end + 3 : end + 4] == _ID_TAG:
             start = end + 4
-            if data[end + 2] == len(data) - start + 1 and data[-1] < 128:
+            length = len(data) - start
+            if data[end + 2] == length + 1 and data[-1] < 128:
                 header = data[start:]
-                if header.find(_REVISION_TAG, 0, -1) < 0 and header.find(_USERNAME_TAG, 0, -1) < 0:
-                    return header, number, data[at:end], b""
+                if 0 < length <= 10:
+                    more = _MORE_TO_COME[length - 1]
+                    if int.from_bytes(header, "big") & more == more:
+                        return header, number, data[at:end], b""
                 return _decode_who(header, number, data[at:end]) or _decode_slowly(data)
     return _decode_slowly(data)
 
 
 def _decode_who(header: bytes, number: int, body: bytes) -> tuple[bytes, int, bytes, bytes] | None:
     """Take an ID and who asked apart; None if there is anything else."""
-    end = next(at for at, byte in enumerate(header) if byte < 128) + 1
+    end = next((at for at, byte in enumerate(header) if byte < 128), -1) + 1
+    if not end:
+        return None
     try:
         identity.decode(header[end:])
     except (ValueError, IndexError):
