@@ -513,6 +513,8 @@ MAX_JWT_BYTES: Final = 16_384
 TLS_HANDSHAKES: Final = 1024
 """Connections of one listener that are not through their handshake; one more costs the oldest its place. A
 begun one holds some 50 KiB (etcd: no bound)."""
+TLS_HELLO_BYTES: Final = 64 * 1024
+"""Bytes taken of a client before its handshake begins: one record of 16 KiB is what its hello needs."""
 TLS_HANDSHAKES_PER_TURN: Final = 4
 """Handshakes that begin in one turn of the loop: 1 to 4 ms of signing, then requests are served again."""
 TLS_FILES_CHECK_SECONDS: Final = 1.0
@@ -568,3 +570,22 @@ GATEWAY_PIECE_BYTES: Final = 64 * 1024
 GATEWAY_CONNECTIONS: Final = 16_384
 """Connections through a gateway, each with two descriptors; the rest waits in the kernel's queue (etcd: no
 bound)."""
+PROXY_CALLS: Final = 20_000
+"""Unary calls through a grpc-proxy that wait for members (etcd: no bound)."""
+PROXY_CACHE_ENTRIES: Final = 2048
+"""Answers that a grpc-proxy keeps (etcd ``cache/store.go``: DefaultMaxEntries)."""
+PROXY_CACHE_BYTES: Final = 64 * 1024 * 1024
+"""... and their bytes (etcd: no bound)."""
+PROXY_CACHE_OVERHEAD_BYTES: Final = 512
+"""What an entry of the cache takes besides its bytes."""
+PROXY_REQUEST_BYTES: Final = 4 * 1024 * 1024
+"""Longest request that a grpc-proxy reads (gRPC's default, which etcd's proxy leaves as it is)."""
+PROXY_STREAM_RETRY_SECONDS: Final = 0.1
+"""Between attempts to open a stream to members (etcd ``leader.go``: retryPerSecond)."""
+PROXY_STREAM_WATCHERS: Final = 10_000
+"""Watchers of one client's stream at a grpc-proxy (etcd: no bound)."""
+PROXY_RENEWAL_SHARE_SECONDS: Final = 0.5
+"""A lease renewed so recently is not renewed again: whoever asks gets that answer, less the second that may
+have passed."""
+PROXY_RENEWALS: Final = 100_000
+"""Leases whose renewal is under way or remembered by a grpc-proxy."""

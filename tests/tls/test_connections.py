@@ -1,5 +1,6 @@
 """One listener with TLS on both event loops: what connections do to it, and it to them."""
 
+import datetime
 import socket
 import ssl
 import threading
@@ -22,7 +23,7 @@ from tests.support.certificates import Authority, Pair
 
 BOUND: Final = 8
 SECONDS: Final = 0.6
-LARGE: Final = bytes(range(256)) * 40_000
+LARGE: Final = bytes(range(256)) * 8_000
 ASK: Final = b"GET /ok HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n"
 
 
@@ -176,7 +177,44 @@ def test_a_handshake_has_its_time(server: Serving, authority: Authority) -> None
         read_all(client)
         client.close()
     assert time.monotonic() - begun >= SECONDS
-    refusals(server, '"error":"i/o timeout"', 3)
+    refusals(server, ': i/o timeout"', 3)
+
+
+def test_too_much_before_the_handshake(server: Serving, authority: Authority) -> None:
+    """Nobody has reason to send more than a hello before it is answered; who does is not read from."""
+    hello, *_ = client_hello(authority.context())
+    with server.connect() as raw:
+        try:
+            raw.sendall(hello[:-1] + bytes(8_000_000))
+        except OSError:
+            pass
+        read_all(raw)
+    refusals(server, "rejected connection")
+
+
+def test_a_resumed_session_is_looked_at_again(authority: Authority, server_pair: Pair) -> None:
+    """TLS 1.2 lets a client come back without its certificate being verified: not after that has expired."""
+    brief = authority.issue("brief", ends=datetime.timedelta(seconds=2))
+    tls = ServerTls.load(info(authority, server_pair), Logger([]))
+    with serving(routes, url="https://127.0.0.1:0", listener_options={"tls": tls}) as server:
+        context = authority.context(brief)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+        def come(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool, bytes]:
+            raw = server.connect()
+            with context.wrap_socket(raw, server_hostname="localhost", session=session) as client:
+                client.sendall(ASK)
+                return client.session, bool(client.session_reused), read_all(client)
+
+        session, _, answer = come(None)
+        assert answer.endswith(b"ok")
+        session, reused, answer = come(session)
+        assert answer.endswith(b"ok")
+        assert reused
+        left = brief.certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+        time.sleep(max(0.0, left.total_seconds()) + 0.1)
+        assert come(session)[1:] == (True, b"")
+        refusals(server, "x509: certificate has expired")
 
 
 def test_one_too_many(server: Serving, authority: Authority) -> None:

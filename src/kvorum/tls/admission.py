@@ -180,7 +180,7 @@ class Admission:
             if due > now:
                 self._sweeper = loop.call_at(due, self._sweep, loop)
                 return
-            oldest.refuse("i/o timeout")
+            oldest.refuse(f"read tcp {oldest.ends()}: i/o timeout")
 
 
 @final
@@ -225,14 +225,15 @@ class Incoming(asyncio.Protocol):
             self._shake(data)
             return
         self._buffer += data
-        if self._queued:
-            return
         try:
             self._queued = is_whole(self._buffer)
         except NotTlsError as error:
             self.refuse(str(error), error.answer)
             return
-        if self._queued:
+        if len(self._buffer) > limits.TLS_HELLO_BYTES:
+            self.refuse(f"tls: {len(self._buffer)} bytes before the handshake")
+        elif self._queued and self._below is not None:
+            self._below.pause_reading()  # nothing more is due before it is answered
             self._admission.queue(self)
 
     def eof_received(self) -> bool:
@@ -243,7 +244,7 @@ class Incoming(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         if exc is not None:
-            self.refuse(explain(exc, server_side=True))
+            self.refuse(f"read tcp {self.ends()}: {explain(exc, server_side=True)}")
         else:
             self.refuse("EOF")
         self._below = None
@@ -255,7 +256,9 @@ class Incoming(asyncio.Protocol):
         self._terms = terms
         self._channel = Channel(terms.context, server_side=True)
         self._hello, self._buffer = self._buffer, b""
-        self._shake(self._hello)
+        if self._below is not None and not self._below.is_closing():
+            self._below.resume_reading()
+            self._shake(self._hello)
 
     def refuse(self, reason: str, answer: bytes = b"") -> None:
         """Turn the client away, with a word to it if there is one."""
@@ -274,6 +277,11 @@ class Incoming(asyncio.Protocol):
             if answer:
                 self._below.write(answer)
             self._below.close()
+
+    def ends(self) -> str:
+        """Our address and the client's, as in Go's errors."""
+        own = None if self._below is None else self._below.get_extra_info("sockname")
+        return f"{format_address(own)}->{self._address}"
 
     def drop(self) -> None:
         """Cut the connection without a word."""

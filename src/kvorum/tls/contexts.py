@@ -1,8 +1,11 @@
 """From files to OpenSSL contexts, with errors in the words of etcd and Go.
 
-A context trusts every certificate of the authority file, root or not, as Go's certificate pools do. There is
-no resumption of sessions: it would let a client in without its certificate being looked at again, and etcd's
-clients keep their connections. Source: etcd ``client/pkg/transport/listener.go``, ``client/pkg/tlsutil``; Go
+A context trusts every certificate of the authority file, root or not, as Go's certificate pools do. TLS 1.3
+resumes no sessions: that would let a client in without its certificate being verified again, and etcd's
+clients keep their connections. In TLS 1.2, where Python cannot switch it off, the client keeps the session
+(a ticket, good for this context only, so not beyond a change of any file), and its dates are looked at again.
+
+Source: etcd ``client/pkg/transport/listener.go``, ``client/pkg/tlsutil``; Go
 ``crypto/tls.X509KeyPair``.
 """
 
@@ -41,7 +44,7 @@ def server_context(info: TlsInfo) -> ServerContext:
     context.names_users = info.client_cert_auth
     _prepare(context, info)
     load_pair(context, info.cert_file, info.key_file)
-    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = 0
     context.set_alpn_protocols(list(ALPN))
     if info.asks_for_certificates:

@@ -20,14 +20,22 @@ _DER: Final = 2
 
 
 def shown_certificates(session: ssl.SSLObject) -> tuple[Certificate, ...]:
-    """Return what a peer has shown, its own certificate first. Raises ValueError."""
+    """Return what a peer has shown, its own certificate first; nothing only if nothing was asked for.
+
+    A resumed session remembers the peer's own certificate alone. Raises ValueError.
+    """
     if session.context.verify_mode == ssl.CERT_NONE:
         return ()
     inner: Any = session
     if not hasattr(inner, "get_unverified_chain"):  # public since Python 3.13
         inner = inner._sslobj
     chain = inner.get_unverified_chain() or ()
-    ders = (one if isinstance(one, bytes) else one.public_bytes(_DER) for one in chain)
+    ders = [one if isinstance(one, bytes) else one.public_bytes(_DER) for one in chain]
+    own = session.getpeercert(binary_form=True)
+    if not ders and own is not None:
+        ders = [own]
+    if not ders:
+        raise ValueError("a certificate was asked for, and there is none")
     return tuple(map(Certificate.parse, ders))
 
 
