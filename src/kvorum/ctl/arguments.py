@@ -26,6 +26,8 @@ class CommandLine:
     flags: list[tuple[str, str]] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     help: bool = False
+    before_dashes: int | None = None
+    """How many words stood before ``--``; None without one."""
 
     def for_click(self) -> list[str]:
         """Return the arguments that click parses unambiguously."""
@@ -82,6 +84,7 @@ def parse(arguments: Sequence[str], command: click.Command, path: Sequence[str] 
     waiting = iter(arguments)
     for word in waiting:
         if word == "--":
+            line.before_dashes = len(line.words)
             line.words += waiting
         elif word in HELP_FLAGS:
             line.help = True

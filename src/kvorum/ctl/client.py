@@ -5,8 +5,8 @@ does this one. A request that was sent is never sent again: whether it was execu
 """
 
 import time
-from collections.abc import Sequence
-from typing import Any, Final, TypeVar, cast, final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Generic, TypeVar, cast, final
 
 import grpc
 from google.protobuf.message import Message
@@ -17,6 +17,44 @@ from kvorum.ctl.settings import Settings
 from kvorum.proto import rpc_pb2 as pb
 
 R = TypeVar("R", bound=Message)
+
+
+@final
+class Stream(Generic[R]):
+    """The answers of a stream as they come; iterate, and ``cancel`` when enough.
+
+    Raises, while iterating:
+        CallError: It ended with an error.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        method: str,
+        requests: Message | Iterator[Message],
+        response: type[R],
+        timeout_seconds: float | None,
+        metadata: Sequence[tuple[str, str]],
+    ) -> None:
+        several = not isinstance(requests, Message)
+        open_stream: Any = (channel.stream_stream if several else channel.unary_stream)(
+            _path(method),
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=response.FromString,
+        )
+        self._call: Final[Any] = open_stream(
+            requests, timeout=timeout_seconds, metadata=metadata, wait_for_ready=True
+        )
+
+    def __iter__(self) -> Iterator[R]:
+        try:
+            yield from self._call
+        except grpc.RpcError as error:
+            raise CallError.of(error) from None
+
+    def cancel(self) -> None:
+        """End the stream."""
+        self._call.cancel()
 
 
 @final
@@ -42,14 +80,23 @@ class Client:
         for channel in self._channels.values():
             channel.close()
 
-    def call(self, method: str, request: Message, response: type[R], endpoint: str | None = None) -> R:
+    def call(
+        self,
+        method: str,
+        request: Message,
+        response: type[R],
+        endpoint: str | None = None,
+        *,
+        patient: bool = False,
+    ) -> R:
         """Make a unary call.
 
         Args:
-            method: ``KV/Range`` and the like, of package ``etcdserverpb``.
+            method: ``KV/Range`` and the like, of package ``etcdserverpb`` unless another is named.
             request: The request message.
             response: The class of the answer.
             endpoint: The one to ask; None for whichever connects first.
+            patient: Wait for the answer for as long as it takes.
 
         Raises:
             CallError: The call was refused, or nobody could be reached in time.
@@ -61,7 +108,37 @@ class Client:
         metadata = []
         if self._settings.user:
             metadata = [("token", self._authenticated(channel, deadline))]
-        return _call(channel, method, request, response, deadline, metadata)
+        return _call(channel, method, request, response, None if patient else deadline, metadata)
+
+    def stream(
+        self,
+        method: str,
+        requests: Message | Iterator[Message],
+        response: type[R],
+        *,
+        timeout_seconds: float | None = None,
+        require_leader: bool = False,
+    ) -> Stream[R]:
+        """Open a stream at whichever endpoint connects first, within the time of a call.
+
+        Args:
+            method: As for ``call``.
+            requests: The only request, or all of them, one after the other.
+            response: The class of the answers.
+            timeout_seconds: How long the stream may take; None for as long as it wants.
+            require_leader: Have the member end the stream when it has lost its leader.
+
+        Raises:
+            CallError: Nobody could be reached in time.
+        """
+        deadline = time.monotonic() + self._settings.command_timeout.seconds
+        endpoints = self._settings.endpoints
+        chosen = endpoints[0] if len(endpoints) == 1 else first_reachable(endpoints, deadline)
+        channel = self._channel(chosen)
+        metadata = [("hasleader", "true")] if require_leader else []
+        if self._settings.user:
+            metadata.append(("token", self._authenticated(channel, deadline)))
+        return Stream(channel, method, requests, response, timeout_seconds, metadata)
 
     def _authenticated(self, channel: grpc.Channel, deadline: float) -> str:
         if self._token is None:
@@ -112,6 +189,10 @@ class Client:
             raise CtlError(EXIT_BAD_ARGUMENTS, f"open {error.filename}: {problem}") from None
 
 
+def _path(method: str) -> str:
+    return f"/{method}" if "." in method else f"/etcdserverpb.{method}"
+
+
 def _read(path: str) -> bytes | None:
     if not path:
         return None
@@ -124,16 +205,16 @@ def _call(
     method: str,
     request: Message,
     response: type[R],
-    deadline: float,
+    deadline: float | None,
     metadata: Sequence[tuple[str, str]],
 ) -> R:
     stub: Any = channel.unary_unary(
-        f"/etcdserverpb.{method}",
+        _path(method),
         request_serializer=lambda message: message.SerializeToString(),
         response_deserializer=response.FromString,
     )
     try:
-        left = max(0.0, deadline - time.monotonic())
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
         return cast("R", stub(request, timeout=left, metadata=metadata, wait_for_ready=True))
     except grpc.RpcError as error:
         raise CallError.of(error) from None

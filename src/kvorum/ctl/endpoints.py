@@ -1,6 +1,6 @@
-"""``endpoint health|status|hashkv`` and ``member list``: what the members say of themselves.
+"""``endpoint health|status|hashkv``: what the members say of themselves.
 
-Source of behaviour: etcdctl ``command/ep_command.go`` and ``command/member_command.go``.
+Source of behaviour: etcdctl ``command/ep_command.go``.
 """
 
 import dataclasses
@@ -39,7 +39,8 @@ def hashkv_options() -> list[click.Option]:
     return [*endpoint_options(), option("--rev", INT64, 0, "hash up to this revision")]
 
 
-def _endpoints(session: Session, params: Params) -> Sequence[str]:
+def cluster_endpoints(session: Session, params: Params) -> Sequence[str]:
+    """Return the endpoints that were given, or with ``--cluster`` those of all members."""
     if not params["cluster"]:
         return session.settings.endpoints
     try:
@@ -60,7 +61,7 @@ def member_list(session: Session) -> pb.MemberListResponse:
 def run_health(session: Session, words: Words, params: Params) -> None:
     """Check that each endpoint commits a read and has no alarm."""
     printer = session.printer
-    endpoints = _endpoints(session, params)
+    endpoints = cluster_endpoints(session, params)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         healths = list(pool.map(lambda endpoint: _health(session.settings, endpoint), endpoints))
     printer.health(healths)
@@ -98,7 +99,7 @@ def _alarms(client: Client) -> str:
 def run_status(session: Session, words: Words, params: Params) -> None:
     """Print each endpoint's status."""
     statuses, failed = [], False
-    for endpoint in _endpoints(session, params):
+    for endpoint in cluster_endpoints(session, params):
         try:
             status = session.call("Maintenance/Status", pb.StatusRequest(), pb.StatusResponse, endpoint)
             statuses.append((endpoint, status))
@@ -114,7 +115,7 @@ def run_hashkv(session: Session, words: Words, params: Params) -> None:
     """Print the hash of each endpoint's keys."""
     hashes, failure = [], ""
     request = pb.HashKVRequest(revision=params["rev"])
-    for endpoint in _endpoints(session, params):
+    for endpoint in cluster_endpoints(session, params):
         try:
             answer = session.call("Maintenance/HashKV", request, pb.HashKVResponse, endpoint)
             hashes.append((endpoint, answer))
@@ -124,8 +125,3 @@ def run_hashkv(session: Session, words: Words, params: Params) -> None:
     session.printer.hashes(hashes)
     if failure:
         raise CtlError(EXIT_ERROR, failure)
-
-
-def run_member_list(session: Session, words: Words, params: Params) -> None:
-    """Print the members."""
-    session.printer.members(member_list(session))

@@ -10,8 +10,10 @@ import grpc
 from kvorum import errors as catalogue
 
 EXIT_ERROR: Final = 1
+EXIT_BAD_CONNECTION: Final = 2
 EXIT_INVALID_INPUT: Final = 3
 EXIT_BAD_FEATURE: Final = 4
+EXIT_INTERRUPTED: Final = 5
 EXIT_BAD_ARGUMENTS: Final = 128
 
 _KNOWN: Final = frozenset(

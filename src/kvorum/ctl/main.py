@@ -8,8 +8,8 @@ from typing import Any, Final
 import click
 
 from kvorum import ETCD_VERSION, __version__
-from kvorum.ctl import endpoints, keys, txn
-from kvorum.ctl.arguments import add_environment, find_command, parse
+from kvorum.ctl import endpoints, keys, leases, locks, maintenance, members, txn, watching
+from kvorum.ctl.arguments import CommandLine, add_environment, find_command, parse
 from kvorum.ctl.errors import EXIT_ERROR, CtlError
 from kvorum.ctl.session import Session, StandardStreams
 from kvorum.ctl.settings import GLOBAL_NAMES, Settings, global_options, settings_of
@@ -58,8 +58,7 @@ def _run(arguments: list[str]) -> None:
     line.help = line.help or isinstance(command, click.Group)
     if not line.help and path != ["version"]:
         add_environment(line, global_options(), os.environ, Logger([FdOutput(2)]))
-    given = frozenset(name.replace("-", "_") for name, _ in line.flags)
-    COMMANDS.main(line.for_click(), prog_name=PROGRAM, standalone_mode=False, obj=given)
+    COMMANDS.main(line.for_click(), prog_name=PROGRAM, standalone_mode=False, obj=line)
 
 
 def _command(
@@ -69,11 +68,13 @@ def _command(
 
     @click.pass_context
     def callback(context: click.Context, /, **params: Any) -> None:
-        settings = settings_of({key: params.pop(key) for key in GLOBAL_NAMES}, context.obj)
+        line: CommandLine = context.obj
+        given = frozenset(name.replace("-", "_") for name, _ in line.flags)
+        settings = settings_of({key: params.pop(key) for key in GLOBAL_NAMES}, given)
         raw = [os.fsencode(word) for word in params.pop("words")]
         if settings.debug:
             _print_flags(settings)
-        session = Session(settings, StandardStreams())
+        session = Session(settings, StandardStreams(), line.before_dashes)
         try:
             body(session, raw, params)
         finally:
@@ -138,11 +139,95 @@ def _commands() -> click.Group:
             endpoints.run_hashkv,
         )
     )
-    member = click.Group("member", help="The cluster's members.", params=[*global_options()])
-    member.add_command(_command("list", "", "Print the members.", [], endpoints.run_member_list))
-    root.add_command(endpoint)
-    root.add_command(member)
+    for group in (endpoint, *_groups()):
+        root.add_command(group)
+    for command in _long_commands():
+        root.add_command(command)
     return root
+
+
+def _long_commands() -> list[click.Command]:
+    """Commands that wait for something, and those of one word about the cluster."""
+    ask = endpoints.endpoint_options
+    return [
+        _command(
+            "watch",
+            "[KEY] [RANGE_END] [-- COMMAND]",
+            "Print events as they come.",
+            watching.watch_options(),
+            watching.run_watch,
+        ),
+        _command("lock", "NAME [COMMAND]", "Take a lock and hold it.", locks.lock_options(), locks.run_lock),
+        _command(
+            "elect",
+            "ELECTION [PROPOSAL]",
+            "Stand for an election, or watch it.",
+            locks.elect_options(),
+            locks.run_elect,
+        ),
+        _command("move-leader", "MEMBER", "Hand leadership over.", [], members.run_move_leader),
+        _command("defrag", "", "Give back the space of deleted data.", ask(), maintenance.run_defrag),
+    ]
+
+
+def _groups() -> list[click.Group]:
+    """Commands of two words."""
+    return [
+        _group(
+            "member",
+            "The cluster's members.",
+            _command("add", "NAME", "Add a member.", members.add_options(), members.run_add),
+            _command("remove", "MEMBER", "Remove a member.", [], members.run_remove),
+            _command(
+                "update",
+                "MEMBER",
+                "Give a member other peer URLs.",
+                members.update_options(),
+                members.run_update,
+            ),
+            _command("promote", "MEMBER", "Give a learner its vote.", [], members.run_promote),
+            _command("list", "", "Print the members.", [], members.run_list),
+        ),
+        _group(
+            "lease",
+            "Leases.",
+            _command("grant", "TTL", "Grant a lease.", [], leases.run_grant),
+            _command("revoke", "LEASE", "Revoke a lease, and with it its keys.", [], leases.run_revoke),
+            _command(
+                "timetolive",
+                "LEASE",
+                "Print what is left of a lease.",
+                leases.time_to_live_options(),
+                leases.run_time_to_live,
+            ),
+            _command("list", "", "Print the leases.", [], leases.run_list),
+            _command(
+                "keep-alive",
+                "LEASE",
+                "Renew a lease until it is gone.",
+                leases.keep_alive_options(),
+                leases.run_keep_alive,
+            ),
+        ),
+        _group(
+            "alarm",
+            "Alarms.",
+            _command("list", "", "Print the alarms.", [], maintenance.run_alarm_list),
+            _command("disarm", "", "Disarm all alarms.", [], maintenance.run_alarm_disarm),
+        ),
+        _group(
+            "snapshot",
+            "Backups of a member.",
+            _command("save", "FILENAME", "Save a member's database.", [], maintenance.run_snapshot_save),
+        ),
+    ]
+
+
+def _group(name: str, help_text: str, *commands: click.Command) -> click.Group:
+    group = click.Group(name, help=help_text, params=[*global_options()])
+    for command in commands:
+        group.add_command(command)
+    return group
 
 
 COMMANDS: Final = _commands()

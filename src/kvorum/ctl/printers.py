@@ -12,7 +12,7 @@ from typing import Final, Protocol, final
 
 from google.protobuf.message import Message
 
-from kvorum.ctl import table
+from kvorum.ctl import shown, table
 from kvorum.ctl.errors import EXIT_BAD_FEATURE, CtlError
 from kvorum.ctl.gojson import dumps, to_plain
 from kvorum.golang import human_bytes, quote
@@ -65,6 +65,10 @@ class Printer:
         """Print an answer of KV."""
         raise self._unsupported()
 
+    def events(self, response: pb.WatchResponse) -> None:
+        """Print the events of a watch."""
+        raise self._unsupported()
+
     def members(self, response: pb.MemberListResponse) -> None:
         """Print the members of the cluster."""
         self.answer(response)
@@ -106,13 +110,23 @@ class SimplePrinter(Printer):
             for part in operations(response):
                 self.line()
                 self.answer(part)
+        else:
+            for line in shown.simple_lines(response):
+                self.line(line)
+
+    def events(self, response: pb.WatchResponse) -> None:
+        """Print the events of a watch."""
+        for event in response.events:
+            self.line(mvccpb.Event.EventType.Name(event.type))
+            self._pairs([event.prev_kv] if event.HasField("prev_kv") else [])
+            self._pairs([event.kv])
 
     def _pairs(self, pairs: Sequence[mvccpb.KeyValue]) -> None:
-        shown = _hexadecimal if self.hexadecimal else bytes
+        form = _hexadecimal if self.hexadecimal else bytes
         for pair in pairs:
             if not self.value_only:
-                self.writer.out(shown(pair.key) + b"\n")
-            self.writer.out(shown(pair.value) + b"\n")
+                self.writer.out(form(pair.key) + b"\n")
+            self.writer.out(form(pair.value) + b"\n")
 
     def members(self, response: pb.MemberListResponse) -> None:
         """Print one line per member."""
@@ -148,15 +162,18 @@ class FieldsPrinter(Printer):
     def field(self, name: str, value: object) -> None:
         """Print a field; text and bytes are quoted."""
         if isinstance(value, bool):
-            shown = "true" if value else "false"
+            text = "true" if value else "false"
         else:
-            shown = quote(value) if isinstance(value, (str, bytes)) else str(value)
-        self.line(f'"{name}" : {shown}')
+            text = quote(value) if isinstance(value, (str, bytes)) else str(value)
+        self.line(f'"{name}" : {text}')
 
     def answer(self, response: Message) -> None:
         """Print an answer of KV."""
-        if isinstance(response, (pb.RangeResponse, pb.PutResponse, pb.DeleteRangeResponse, pb.TxnResponse)):
-            self._header(response.header)
+        if isinstance(response, shown.WITHOUT_FIELDS):
+            raise self._unsupported()
+        header = getattr(response, "header", None)
+        if isinstance(header, pb.ResponseHeader):
+            self._header(header)
         if isinstance(response, pb.RangeResponse):
             for pair in response.kvs:
                 self._pair("", pair)
@@ -172,6 +189,18 @@ class FieldsPrinter(Printer):
             self.field("Succeeded", response.succeeded)
             for part in operations(response):
                 self.answer(part)
+        else:
+            for name, value in shown.fields(response):
+                self.line(f'"{name}" : {value}' if name else "")
+
+    def events(self, response: pb.WatchResponse) -> None:
+        """Print the events of a watch."""
+        self._header(response.header)
+        for event in response.events:
+            self.line(f'"Type" : {mvccpb.Event.EventType.Name(event.type)}')
+            if event.HasField("prev_kv"):
+                self._pair("Prev", event.prev_kv)
+            self._pair("", event.kv)
 
     def _header(self, header: pb.ResponseHeader) -> None:
         self.field("ClusterID", header.cluster_id)
@@ -241,7 +270,11 @@ class JsonPrinter(Printer):
 
     def answer(self, response: Message) -> None:
         """Print any answer."""
-        self.line(dumps(to_plain(response)))
+        self.line(dumps(shown.plain(response)))
+
+    def events(self, response: pb.WatchResponse) -> None:
+        """Print the answer of a watch, as Go's client has it."""
+        self.line(dumps(shown.plain_events(response)))
 
     def members(self, response: pb.MemberListResponse) -> None:
         """Print the members; with ``--hex`` the ids as etcdctl's second form has them."""
@@ -249,7 +282,7 @@ class JsonPrinter(Printer):
             self.answer(response)
             return
         header = response.header
-        shown = {
+        form = {
             "header": {
                 "cluster_id": f"{header.cluster_id:x}",
                 "member_id": f"{header.member_id:x}",
@@ -265,16 +298,16 @@ class JsonPrinter(Printer):
                 for member in response.members
             ],
         }
-        self.line(dumps(shown))
+        self.line(dumps(form))
 
     def health(self, healths: Sequence[Health]) -> None:
         """Print a list of endpoints."""
-        shown = [
+        form = [
             {"endpoint": item.endpoint, "health": item.healthy, "took": item.took}
             | ({"error": item.error} if item.error else {})
             for item in healths
         ]
-        self.line(dumps(shown))
+        self.line(dumps(form))
 
     def statuses(self, statuses: Statuses) -> None:
         """Print a list of endpoints."""
@@ -292,8 +325,15 @@ class ProtobufPrinter(Printer):
     format = "protobuf"
 
     def answer(self, response: Message) -> None:
-        """Print any answer."""
+        """Print any answer; of a lease's, Go's client leaves no more than the header."""
+        if isinstance(response, shown.HEADER_ONLY):
+            response = response.header
         self.writer.out(response.SerializeToString())
+
+    def events(self, response: pb.WatchResponse) -> None:
+        """Print the answer of a watch."""
+        kept = pb.WatchResponse(header=response.header, events=response.events)
+        self.answer(kept)
 
 
 @final

@@ -47,8 +47,12 @@ class StandardStreams:
 class Session:
     """What a command's body works with; ``close`` ends the connection."""
 
-    def __init__(self, settings: Settings, streams: StandardStreams) -> None:
+    def __init__(
+        self, settings: Settings, streams: StandardStreams, before_dashes: int | None = None
+    ) -> None:
         self.settings: Final = settings
+        self.before_dashes: Final = before_dashes
+        """How many words stood before ``--``; None without one."""
         self.streams: Final = streams
         self._client: Client | None = None
 
@@ -60,9 +64,13 @@ class Session:
     def call(self, method: str, request: Message, response: type[R], endpoint: str | None = None) -> R:
         """Make a call; see `Client.call`."""
         _ = self.printer  # an unknown format is reported before anybody is called
-        if self._client is None:
-            self._client = Client(self.settings)
-        return self._client.call(method, request, response, endpoint)
+        return self.client.call(method, request, response, endpoint)
+
+    @cached_property
+    def client(self) -> Client:
+        """The connections, for what is not a call."""
+        self._client = Client(self.settings)
+        return self._client
 
     def close(self) -> None:
         """Close the connection, if there is one."""
