@@ -98,3 +98,14 @@ def test_two_of_one_name(members: Members) -> None:
         errors(twin)["member with duplicated name has already been registered"]
         == "discovery: found duplicate name"
     )
+
+
+def test_a_first_start_that_was_cut_off(members: Members) -> None:
+    service = members.serve(process.kvorum())
+    token = f"{service.url}/v2/keys/clusters/x"
+    put(f"{token}/_config/size", value=1)
+    member = members.make(process.kvorum(), "k1", f"--discovery={token}")
+    member.start(wait=False, failpoints="wal_create_after_rename=kill")
+    member.wait_exit()
+    assert member.start(wait=False).wait_exit() == 1
+    assert errors(member)["failed to start etcd"].endswith("and start with a new discovery token")

@@ -11,7 +11,7 @@ import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, Protocol, final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httptools
@@ -52,6 +52,13 @@ def parse_proxy(text: str) -> SplitResult | None:
     if not known or not proxy.hostname or proxy.scheme not in _PORTS:
         raise ValueError(f"invalid proxy address {quote(text)}")
     return proxy
+
+
+class Client(Protocol):
+    """What is asked of a client."""
+
+    async def request(self, method: str, url: str, *, form: str = "", timeout_seconds: float) -> Answer:
+        """Send a request and return the whole answer. Raises UnavailableError or TimeoutError."""
 
 
 @final

@@ -33,7 +33,7 @@ from kvorum.discovery.errors import (
     SizeNotFoundError,
     UnavailableError,
 )
-from kvorum.discovery.http import Answer, HttpClient, parse_proxy
+from kvorum.discovery.http import Answer, Client, HttpClient, parse_proxy
 from kvorum.golang import MAX_UINT64
 from kvorum.logging import Logger, hex_id
 from kvorum.urls import parse_cluster
@@ -85,7 +85,7 @@ class V2Discovery:
     """One member's (or proxy's) way to its cluster. One use: ``join`` or ``look_up``."""
 
     def __init__(
-        self, url: str, member_id: int, client: HttpClient, log: Logger, backoff: Backoff | None = None
+        self, url: str, member_id: int, client: Client, log: Logger, backoff: Backoff | None = None
     ) -> None:
         """``member_id`` is the ID to register with; 0 for who only looks."""
         parts = urlsplit(url)
@@ -114,10 +114,9 @@ class V2Discovery:
             DiscoveryError: as for ``join``.
         """
         try:
-            found = await self._look()
+            return await self._all(await self._look())
         except FullClusterError as full:
             return _cluster(full.members, len(full.members))
-        return await self._all(found)
 
     async def _all(self, found: Found) -> str:
         self._say_who(found)

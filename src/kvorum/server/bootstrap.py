@@ -231,6 +231,12 @@ class Bootstrap:
         return Begun(local.id, cluster, raft, wal, store, self._snapshotter, lock, 0, self._figures)
 
     def _begin_again(self, metadata: Metadata, wal: Wal, store: Store, lock: DirectoryLock) -> Begun:
+        if not self._config.initial_cluster:
+            raise BootstrapError(
+                "the first start ended before the discovered members were written to the log in"
+                f" {self._config.wal_path}: remove {self._config.data_dir} and start with a new discovery"
+                " token"
+            )
         cluster_id, local, members = self._initial_members()
         if (metadata.NodeID, metadata.ClusterID) != (local.id, cluster_id):
             raise BootstrapError(
