@@ -534,6 +534,8 @@ DISCOVERY_REDIRECTS: Final = 10
 """Redirects of one request that are followed (etcd ``client/v2``: DefaultCheckRedirect)."""
 DISCOVERY_ANSWER_BYTES: Final = 1024 * 1024
 """Longest answer of a discovery service: ten thousand members (etcd: no bound)."""
+DISCOVERY_DNS_SECONDS: Final = 10.0
+"""How long name servers may take for an answer (Go's resolver: twice five seconds)."""
 DISCOVERY_SERVICE_MAX_SIZE: Final = 50
 """Largest cluster that this member gives a token for: more voters than anybody should have (etcd's own
 service: no bound)."""

@@ -112,6 +112,6 @@ def test_long_answers_come_by_tcp(count: int) -> None:
 
 def test_a_dead_name_server_is_told_of() -> None:
     address = unused_address()
-    resolver = Resolver({"KVORUM_DNS_SERVER": address})
+    resolver = Resolver({"KVORUM_DNS_SERVER": address}, seconds=0.2)
     with pytest.raises(LookupFailedError, match=rf"^lookup a\.test on {address}: "):
         asyncio.run(resolver.services("a.test"))

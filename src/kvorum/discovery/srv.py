@@ -23,6 +23,7 @@ from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 from dns.rdtypes.IN.SRV import SRV
 
+from kvorum import limits
 from kvorum.urls import Url, split_host_port
 
 SERVER_VARIABLE: Final = "KVORUM_DNS_SERVER"
@@ -62,12 +63,17 @@ class Names(Protocol):
 class Resolver:
     """Asks name servers as Go does: with search domains, truncated answers again over TCP."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        """Raises LookupFailedError if no name server is known, or the one of the environment is none."""
+    def __init__(self, environment: Mapping[str, str], seconds: float = limits.DISCOVERY_DNS_SECONDS) -> None:
+        """``seconds`` is the longest wait for an answer.
+
+        Raises:
+            LookupFailedError: no name server is known, or the one of the environment is none.
+        """
         server = environment.get(SERVER_VARIABLE, "")
         self._is_special: Final = bool(server)
         try:
             self._resolver: Final = dns.asyncresolver.Resolver(configure=not server)
+            self._resolver.lifetime = seconds
             if server:
                 host, port = split_host_port(server) if ":" in server else (server, str(_DNS_PORT))
                 self._resolver.nameservers = [host]
