@@ -492,7 +492,7 @@ TOKEN_WAIT_SECONDS: Final = 5.0
 MAX_CALLS_WAITING_FOR_TOKEN: Final = 1000
 """How many calls may wait so; more are refused, since the index in a token is anybody's (etcd: no bound)."""
 PASSWORD_THREADS: Final = 1
-"""Threads that hash and check passwords, at the lowest priority: with two processors one of them stays for
+"""Threads that hash and check passwords, at a low priority: with two processors one of them stays for
 everything else (etcd: as many as there are calls)."""
 MAX_PASSWORDS_WAITING: Final = 256
 """Calls that wait for their password to be looked at: at 60 ms each the last one's answer still comes before
@@ -520,6 +520,8 @@ TLS_HANDSHAKES_PER_TURN: Final = 4
 TLS_FILES_CHECK_SECONDS: Final = 1.0
 """How old a look at certificate, key, authority and revocation files may be when a handshake begins (etcd
 reads certificate, key and revocations at each)."""
+TLS_FILES_WAIT_SECONDS: Final = 0.25
+"""Longest wait for such a look; what was there before is used meanwhile."""
 
 # --- discovery --------------------------------------------------------------------------------------------
 
@@ -591,3 +593,5 @@ PROXY_RENEWAL_SHARE_SECONDS: Final = 0.5
 have passed."""
 PROXY_RENEWALS: Final = 100_000
 """Leases whose renewal is under way or remembered by a grpc-proxy."""
+PROXY_PEERS: Final = 10_000
+"""Proxies that one shows as members (etcd: no bound)."""
