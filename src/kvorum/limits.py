@@ -595,3 +595,10 @@ PROXY_RENEWALS: Final = 100_000
 """Leases whose renewal is under way or remembered by a grpc-proxy."""
 PROXY_PEERS: Final = 10_000
 """Proxies that one shows as members (etcd: no bound)."""
+
+# --- names in a first start's URLs ------------------------------------------------------------------------
+
+RESOLVE_ADVERTISED_SECONDS: Final = 30.0
+"""How long a member waits for the names in its own peer URLs to resolve (etcd: advertiseMatchesCluster)."""
+RESOLVE_AGAIN_SECONDS: Final = 1.0
+"""Pause between two attempts (etcd pkg/netutil: retryInterval)."""

@@ -1,9 +1,11 @@
 """Peers that mean no good, at a TLS port of a real process: it stays up, its memory bounded, others served.
 
 ``python -m tests.tls.test_hostile`` does the same in full: 10,000 connections of random bytes, 5,000
-handshakes that stall, a million malformed frames, and prints what they cost.
+handshakes that stall, as many that are refused at their end, a million malformed frames; it prints what they
+cost.
 """
 
+import multiprocessing
 import random
 import socket
 import ssl
@@ -11,11 +13,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import psutil
 import pytest
 
 from kvorum import limits
@@ -190,46 +193,60 @@ def test_malformed_frames(attacked: tuple[Member, Authority]) -> None:
     assert member.rss_bytes() - before < GROWTH_BYTES
 
 
+def unanswered(member: Member, authority: Authority, count: int) -> None:
+    """Whole handshakes of somebody without a certificate: the most that work can be asked for."""
+    context = authority.context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    for _ in range(count):
+        with connect(member) as raw:
+            try:
+                context.wrap_socket(raw, server_hostname="localhost").close()
+            except OSError:
+                pass
+
+
 def spread(seconds: list[float]) -> str:
-    """Median and maximum of a sorted list."""
+    """Median and maximum."""
+    seconds = sorted(seconds)
     return f"median {seconds[len(seconds) // 2] * 1000:.1f} ms, slowest {seconds[-1] * 1000:.0f} ms"
+
+
+def attack(member: Member, authority: Authority, what: str, run: Callable[[], object]) -> None:
+    """Attack from another process, and say what that costs the honest."""
+    attacker = multiprocessing.get_context("fork").Process(target=run)
+    most = before = member.rss_bytes()
+    used = psutil.Process(member.pid).cpu_times()
+    attacker.start()
+    begun = time.monotonic()
+    with Honest(member, authority) as honest:
+        while attacker.is_alive():
+            attacker.join(0.1)
+            most = max(most, member.rss_bytes())
+        seconds = time.monotonic() - begun
+    spent = psutil.Process(member.pid).cpu_times()
+    assert not honest.failures, honest.failures
+    processor = spent.user + spent.system - used.user - used.system
+    sys.stdout.write(
+        f"{what}: {seconds:.1f} s, {processor:.1f} s of the member's processor; memory"
+        f" {before / MEBIBYTE:.0f} MiB, at most {most / MEBIBYTE:.0f}; {len(honest.staying)} puts beside it,"
+        f" {spread(honest.staying)}; with a new connection {spread(honest.coming)}\n"
+    )
 
 
 def main() -> None:
     """Do all of it in full."""
+
+    def stall() -> None:
+        for raw in stalled(member, authority, 5000):
+            raw.close()
+
     with tempfile.TemporaryDirectory() as directory, serving(Path(directory)) as (member, authority):
-
-        def attack(what: str, run: threading.Thread) -> None:
-            before, begun = member.rss_bytes(), time.monotonic()
-            most = before
-            with Honest(member, authority) as honest:
-                run.start()
-                while run.is_alive():
-                    run.join(0.2)
-                    most = max(most, member.rss_bytes())
-            assert not honest.failures, honest.failures
-            staying, coming = sorted(honest.staying), sorted(honest.coming)
-            seconds = time.monotonic() - begun
-            sys.stdout.write(
-                f"{what}: {seconds:.1f} s; memory {before / MEBIBYTE:.0f} MiB, at most {most / MEBIBYTE:.0f};"
-                f" {len(staying)} puts beside it, {spread(staying)}; with a new connection {spread(coming)}\n"
-            )
-
-        def quiet() -> None:
-            time.sleep(5)
-
-        def stall() -> None:
-            for raw in [raw for _ in range(5) for raw in stalled(member, authority, 1000)]:
-                raw.close()
-
-        attack("nothing", threading.Thread(target=quiet))
-        attack(
-            "10,000 connections of random bytes", threading.Thread(target=random_bytes, args=(member, 10_000))
-        )
-        attack("5,000 handshakes that stall", threading.Thread(target=stall))
-        frames = threading.Thread(target=malformed_frames, args=(member, authority, 1_000_000))
-        attack("1,000,000 malformed frames", frames)
-        attack("nothing", threading.Thread(target=quiet))
+        attack(member, authority, "nothing", lambda: time.sleep(5))
+        attack(member, authority, "10,000 of random bytes", lambda: random_bytes(member, 10_000))
+        attack(member, authority, "5,000 that stall", stall)
+        attack(member, authority, "5,000 whole handshakes", lambda: unanswered(member, authority, 5000))
+        attack(member, authority, "1,000,000 frames", lambda: malformed_frames(member, authority, 1_000_000))
+        attack(member, authority, "nothing", lambda: time.sleep(5))
 
 
 if __name__ == "__main__":

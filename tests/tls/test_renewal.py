@@ -211,3 +211,26 @@ class TestSource:
             assert await source.fresh() == "2"
 
         asyncio.run(run())
+
+    def test_a_file_system_that_hangs(self, tmp_path: Path) -> None:
+        """What was there before is used, until the look comes back."""
+        path = tmp_path / "file"
+        path.write_text("1")
+        answered = threading.Event()
+
+        def load() -> str:
+            text = path.read_text()
+            assert text == "1" or answered.wait(20)
+            return text
+
+        async def run() -> None:
+            source = FileSource((str(path),), load, lambda error: None)
+            path.write_text("22")
+            assert await source.fresh() == "1"
+            assert not source.is_due
+            answered.set()
+            assert source._looking is not None
+            await source._looking
+            assert await source.fresh() == "22"
+
+        asyncio.run(run())

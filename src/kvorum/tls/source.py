@@ -1,7 +1,8 @@
 """Contexts as fresh as the files they are made of.
 
 A file system may be slow, so files are looked at in a thread, and at most once a second however many connect:
-whoever connects waits for a look that is due. Between two looks a handshake costs no system call. Where etcd
+whoever connects waits for a look that is due, unless it takes long: a file system that hangs must not shut
+the door. Between two looks a handshake costs no system call. Where etcd
 reads its files at every handshake and refuses everybody while a renewal is half done, the last files that
 fitted together go on being used here; the log says so in etcd's words.
 """
@@ -52,11 +53,13 @@ class FileSource(Generic[T]):
         return bool(self._files) and now - self._looked_at >= limits.TLS_FILES_CHECK_SECONDS
 
     async def fresh(self) -> T:
-        """Return the newest, no older than a second."""
+        """Return the newest, no older than a second if the file system answers in time."""
         if self.is_due:
             if self._looking is None:
                 self._looking = asyncio.get_running_loop().create_task(self._look())
-            await asyncio.shield(self._looking)
+            done, _ = await asyncio.wait((self._looking,), timeout=limits.TLS_FILES_WAIT_SECONDS)
+            if not done:
+                self._looked_at = asyncio.get_running_loop().time()  # not everybody shall wait so long
         return self.latest
 
     async def _look(self) -> None:
