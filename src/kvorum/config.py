@@ -379,7 +379,7 @@ class Config:
 
     def _advertised_as_configured(self, configured: tuple[Url, ...]) -> None:
         advertised = self.advertise_peer_urls
-        missing = [f"{self.name}={url}" for url in configured if url not in advertised]
+        missing = [f"{self.name}={url}" for url in dict.fromkeys(configured) if url not in advertised]
         if missing:
             listed = ",".join(sorted(str(url) for url in advertised))
             raise ConfigError(

@@ -13,7 +13,7 @@ from kvorum.peer.client import PeerClient
 from kvorum.peer.headers import Identity
 from kvorum.peer.transport import PeerTransport
 from kvorum.rpc.http1 import HttpServer
-from kvorum.server import joining
+from kvorum.server import advertised, joining
 from kvorum.server.bootstrap import Begun, BootstrapError, Joined
 from kvorum.server.fast_forward import FastForward
 from kvorum.server.forward import ToLeader
@@ -41,6 +41,7 @@ async def find_cluster(config: Config, tls: ClientTls, log: Logger) -> tuple[Con
     if existing:
         config.verify_join_existing()
     else:
+        config = await advertised.settle(config, log)
         config.verify_bootstrap()
     client = PeerClient(tls=tls, keep_alive=False)
     try:
