@@ -20,10 +20,17 @@ class Members:
         self._directory: Final = directory
         self._all: Final[list[Member]] = []
 
-    def make(self, program: Program, name: str, *flags: str, initial_cluster: str | None = "") -> Member:
+    def make(
+        self,
+        program: Program,
+        name: str,
+        *flags: str,
+        initial_cluster: str | None = "",
+        peer_scheme: str = "http",
+    ) -> Member:
         """Return one that is not started; with ``initial_cluster=None`` it is alone, as a service is."""
         directory = self._directory / f"{name}-{program.name}.etcd"
-        member = Member(program, directory, flags=flags, name=name)
+        member = Member(program, directory, flags=flags, name=name, peer_scheme=peer_scheme)
         if initial_cluster is not None:
             member.initial_cluster = initial_cluster
         self._all.append(member)

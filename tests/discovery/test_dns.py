@@ -11,6 +11,7 @@ import pytest
 from kvorum.discovery.srv import LookupFailedError, Resolver
 from tests.discovery.conftest import Members, check_cluster
 from tests.support import process
+from tests.support.certificates import Authority
 from tests.support.dns_server import DnsServer, Zone, unused_address
 from tests.support.ports import free_port
 from tests.support.process import Member, clean_environment
@@ -68,6 +69,24 @@ def test_members_and_endpoints(members: Members) -> None:
         ]
         assert done.stderr == f"Error: dns lookup errors: {problems[0]} and {problems[1]}\n"
         assert done.returncode == 1
+
+
+def test_members_that_speak_tls(members: Members, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "tls")
+    pair = authority.issue("peer", hosts=("localhost",))
+    flags = (
+        "--discovery-srv=example.test",
+        f"--peer-cert-file={pair.cert}",
+        f"--peer-key-file={pair.key}",
+        f"--peer-trusted-ca-file={authority.path}",
+        "--peer-client-cert-auth",
+    )
+    cluster = [members.make(process.kvorum(), f"k{n}", *flags, peer_scheme="https") for n in (1, 2)]
+    with DnsServer(zone("_etcd-server-ssl._tcp.example.test.", cluster)) as server:
+        for member in cluster:
+            member.env.update(server.environment)
+            member.start(wait=False)
+        check_cluster(cluster)
 
 
 def failure(member: Member) -> str:

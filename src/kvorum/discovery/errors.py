@@ -56,8 +56,8 @@ class DuplicateNameError(DiscoveryError):
 class InvalidUrlError(DiscoveryError):
     """A member registered with something that is no peer URL."""
 
-    def __init__(self) -> None:
-        super().__init__("discovery: invalid URL")
+    def __init__(self, what: str = "URL") -> None:
+        super().__init__(f"discovery: invalid {what}")
 
 
 @final

@@ -10,7 +10,7 @@ after the watch has told of something, the keys are read again. Source of behavi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast, final
+from typing import Any, Final, Protocol, TypeVar, cast, final
 
 import grpc
 import grpc.aio
@@ -21,6 +21,7 @@ from kvorum.discovery import channels
 from kvorum.discovery.backoff import Backoff
 from kvorum.discovery.errors import (
     BadSizeError,
+    DuplicateNameError,
     FullClusterError,
     InvalidUrlError,
     SizeNotFoundError,
@@ -56,6 +57,16 @@ class Found:
     """In the order in which they came; never more than ``size``."""
     size: int
     revision: int
+
+
+class Keys(Protocol):
+    """What is asked of the discovery service."""
+
+    async def call(self, method: str, request: Message, response: type[R]) -> R:
+        """Make a unary call. Raises UnavailableError."""
+
+    async def changed(self, prefix: bytes, revision: int) -> None:
+        """Wait until something below ``prefix`` may have changed. Raises UnavailableError."""
 
 
 async def join(config: Config, member_id: int, log: Logger) -> str:
@@ -188,7 +199,7 @@ class V3Discovery:
 
     def __init__(
         self,
-        service: Service,
+        service: Keys,
         token: str,
         member_id: int,
         log: Logger,
@@ -222,9 +233,11 @@ class V3Discovery:
         self._log.info("found all needed peers from discovery service", {**self._about, **counts})
         cluster = ",".join(member.value for member in found.members)
         try:
-            parse_cluster(cluster)
+            names = parse_cluster(cluster)
         except ValueError:
-            raise InvalidUrlError from None
+            raise InvalidUrlError("peer URL") from None
+        if len(names) != found.size:  # etcd would begin with them as one member of two IDs
+            raise DuplicateNameError
         return cluster
 
     async def _look(self) -> Found:
