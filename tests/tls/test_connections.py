@@ -340,3 +340,24 @@ def test_keys_are_looked_at_before_anything_runs(authority: Authority, tmp_path:
     pair = authority.issue("encrypted")
     with pytest.raises(Exception, match="failed to parse private key"):
         ServerTls.load(TlsInfo(cert_file=str(pair.cert), key_file=str(encrypted)), Logger([]))
+
+
+def test_a_unix_socket_has_no_address(
+    authority: Authority,
+    server_pair: Pair,
+    client_pair: Pair,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So there is none to compare with what a certificate says; the rest is asked for as everywhere."""
+    monkeypatch.chdir(tmp_path)
+    tls = ServerTls.load(info(authority, server_pair), Logger([]), check_addresses=True)
+    with serving(routes, url="unixs://localhost:1", listener_options={"tls": tls}) as server:
+        for pair in (client_pair, None):
+            raw = socket.socket(socket.AF_UNIX)
+            raw.connect("localhost:1")
+            with authority.context(pair).wrap_socket(raw, server_hostname="localhost") as client:
+                if pair is not None:
+                    client.sendall(ASK)
+                    assert read_all(client).endswith(b"ok")
+        refusals(server, '"remote-addr":"@"')

@@ -217,3 +217,30 @@ def test_files_that_others_can_read(directory: Path, tmp_path: Path) -> None:
         f'directory "{data}" exist, but the permission is "drwxr-xr-x". The recommended permission is'
         ' "-rwx------" to prevent possible unprivileged access to the data'
     )
+
+
+def test_the_sections_of_a_file() -> None:
+    """The keys of etcd 3.7's ``client-transport-security`` and ``peer-transport-security``."""
+    text = """
+    client-transport-security: {cert-file: a, key-file: b, client-cert-auth: true, trusted-ca-file: c,
+      auto-tls: true, client-cert-file: d, client-key-file: e, allowed-hostname: [f]}
+    peer-transport-security: {cert-file: g, key-file: h, client-cert-auth: true, trusted-ca-file: i,
+      auto-tls: true, client-cert-file: j, client-key-file: k, allowed-cn: [l, m], allowed-hostname: [n],
+      skip-client-san-verification: true}
+    cipher-suites: [TLS_RSA_WITH_AES_128_GCM_SHA256]
+    tls-max-version: TLS1.2
+    """
+    config = load(["--config-file=x"], {}, Logger([]), read_file=lambda _: text.encode())
+    assert (config.cert_file, config.key_file, config.trusted_ca_file) == ("a", "b", "c")
+    assert (config.client_cert_file, config.client_key_file) == ("d", "e")
+    assert (config.peer_cert_file, config.peer_key_file, config.peer_trusted_ca_file) == ("g", "h", "i")
+    assert (config.peer_client_cert_file, config.peer_client_key_file) == ("j", "k")
+    assert config.client_cert_auth
+    assert config.peer_client_cert_auth
+    assert config.auto_tls
+    assert config.peer_auto_tls
+    assert config.peer_skip_client_san_verification
+    assert config.client_cert_allowed_hostname == ("f",)
+    assert (config.peer_cert_allowed_cn, config.peer_cert_allowed_hostname) == (("l", "m"), ("n",))
+    assert config.cipher_suites == ("TLS_RSA_WITH_AES_128_GCM_SHA256",)
+    assert config.tls_max_version == "TLS1.2"

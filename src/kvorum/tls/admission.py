@@ -28,7 +28,7 @@ from kvorum.tls.contexts import ServerContext, check_pairs, server_context
 from kvorum.tls.hello import NotTlsError, is_whole, parse
 from kvorum.tls.identity import EXTRA_INFO
 from kvorum.tls.info import TlsError, TlsInfo
-from kvorum.tls.reasons import explain, format_address
+from kvorum.tls.reasons import UNIX, explain, format_address
 from kvorum.tls.revocation import RevocationList
 from kvorum.tls.source import FileSource
 from kvorum.tls.transport import TlsTransport
@@ -328,7 +328,7 @@ class Incoming(asyncio.Protocol):
             refusal = "tls: failed to verify client certificate: x509: certificate has expired"
         if refusal:
             self.refuse(refusal)
-        elif certificates and tls.check_addresses:
+        elif certificates and tls.check_addresses and self._address != UNIX:
             below.pause_reading()
             host = str(below.get_extra_info("peername")[0])
             task = asyncio.get_running_loop().create_task(self._judge_address(certificates[0], host))

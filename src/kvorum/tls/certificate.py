@@ -31,6 +31,13 @@ class Certificate:
     @staticmethod
     def parse(der: bytes) -> "Certificate":
         """Return what is in DER. Raises ValueError: what OpenSSL takes may still be odd to others."""
+        try:
+            return Certificate._parse(der)
+        except (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+            raise ValueError(str(error)) from None
+
+    @staticmethod
+    def _parse(der: bytes) -> "Certificate":
         certificate = x509.load_der_x509_certificate(der)
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         common_name = str(names[-1].value) if names else ""

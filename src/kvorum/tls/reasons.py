@@ -81,9 +81,13 @@ def _connection_error(error: BaseException) -> str:
     return str(error) or "EOF"
 
 
+UNIX: Final = "@"
+"""How Go prints the address of a client on a Unix socket, which has none."""
+
+
 def format_address(address: Any) -> str:
     """A transport's ``peername`` as Go prints a remote address; ``@`` for a Unix socket."""
     if not isinstance(address, tuple) or len(address) < 2:
-        return "@"
+        return UNIX
     host, port = address[0], address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
