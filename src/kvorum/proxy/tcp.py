@@ -177,27 +177,33 @@ class Pair:
 class _Side(asyncio.Protocol):
     """One side: gives what it reads to the other one."""
 
-    __slots__ = ("_early", "_pair", "other", "transport")
+    __slots__ = ("_pair", "early", "other", "transport")
 
     def __init__(self, pair: Pair) -> None:
         self._pair: Final = pair
-        self._early: list[bytes] = []
+        self.early: list[bytes] = []
         self.other: _Side
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; the side that is there first is not read before the other one is."""
+        """Begin, with what the other side has said already."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=limits.GATEWAY_PIECE_BYTES)
-        if self.other.transport is None:
-            self.transport.pause_reading()
-        else:
-            self.other.transport.resume_reading()
+        other = self.other
+        if other.early:
+            self.transport.write(b"".join(other.early))
+            other.early.clear()
+        if other.transport is not None and not other.transport.is_closing():
+            other.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Pass it on."""
-        assert self.other.transport is not None, "not read before"
-        self.other.transport.write(data)
+        """Pass it on; what comes before there is an other side waits, and nothing more is read."""
+        if self.other.transport is not None:
+            self.other.transport.write(data)
+            return
+        self.early.append(data)
+        if self.transport is not None:
+            self.transport.pause_reading()
 
     def eof_received(self) -> bool:
         """One direction is done: etcd's gateway ends both then."""
