@@ -21,6 +21,7 @@ from kvorum.api.v3.services import install_services
 from kvorum.api.v3.standing import StandingStreams
 from kvorum.config import Config
 from kvorum.discovery import find
+from kvorum.duration import MILLISECOND, Duration
 from kvorum.logging import Logger, hex_id
 from kvorum.rpc.health import HealthService
 from kvorum.rpc.reflection import ReflectionService
@@ -114,8 +115,10 @@ class Member:
                 "data-dir": config.data_dir,
                 "wal-dir": config.wal_dir,
                 "member-dir": str(config.member_path),
-                "heartbeat-interval": f"{config.heartbeat_interval_ms}ms",
-                "election-timeout": f"{config.election_timeout_ms}ms",
+                "heartbeat-interval": str(Duration(config.heartbeat_interval_ms * MILLISECOND)),
+                "election-timeout": str(
+                    Duration(config.election_ticks * config.heartbeat_interval_ms * MILLISECOND)
+                ),
                 "snapshot-count": config.snapshot_count,
                 "initial-advertise-peer-urls": [str(url) for url in config.advertise_peer_urls],
                 "advertise-client-urls": [str(url) for url in config.advertise_client_urls],
