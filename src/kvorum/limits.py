@@ -485,18 +485,15 @@ MAX_AUTH_NAME_BYTES: Final = 511
 SIMPLE_TOKEN_TTL_SECONDS: Final = 300
 """How long a simple token is good if the flag says 0 (etcd ``simpleTokenTTLDefault``)."""
 MAX_SIMPLE_TOKENS: Final = 200_000
-"""Simple tokens that a member knows; each was given for a right password. Those not used for longest go first
-(etcd: no bound but their time to live)."""
+"""Simple tokens that a member knows; those not used for longest go first (etcd: no bound)."""
 TOKEN_WAIT_SECONDS: Final = 5.0
 """How long a call waits for this member to apply the entry of its token (etcd: the call's deadline)."""
 MAX_CALLS_WAITING_FOR_TOKEN: Final = 1000
-"""How many calls may wait so; more are refused, since the index in a token is anybody's (etcd: no bound)."""
+"""How many calls may wait so, since the index in a token is anybody's (etcd: no bound)."""
 PASSWORD_THREADS: Final = 1
-"""Threads that hash and check passwords, at a low priority: with two processors one of them stays for
-everything else (etcd: as many as there are calls)."""
+"""Threads that look at passwords, at a low priority (etcd: as many as there are calls)."""
 MAX_PASSWORDS_WAITING: Final = 256
-"""Calls that wait for their password to be looked at: at 60 ms each the last one's answer still comes before
-clients give up (etcd: no bound)."""
+"""Calls that wait for their password to be looked at, 60 ms each (etcd: no bound)."""
 MAX_PASSWORDS_WAITING_PER_CONNECTION: Final = 32
 """Of one connection."""
 MAX_AUTH_CALLS: Final = 2000

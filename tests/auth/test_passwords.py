@@ -35,10 +35,18 @@ def test_what_is_put_is_taken_once_and_in_turns(items: list[tuple[str, int] | No
         else:
             user, connection = item
             held = sum(each[1] == connection for each in waiting)
-            fits = len(waiting) < 20 and held < 7
-            assert queue.put(user, connection, (user, connection, number)) == fits
-            if fits:
-                waiting.append((user, connection, number))
+            new = (user, connection, number)
+            out = queue.put(user, connection, new)
+            if len(waiting) < 20 and held < 7:
+                assert out is None
+            elif held >= 7:
+                assert out == new
+            waiting.append(new)
+            if out is not None:
+                # Whoever made room had most, and has no less than who got it.
+                counts = Counter(each[0] for each in waiting)
+                assert out == new or counts[out[0]] == max(counts.values())
+                waiting.remove(out)
         queue.check_invariants()
         assert len(queue) == len(waiting)
 
@@ -49,6 +57,17 @@ def test_a_flood_for_one_user_keeps_another_waiting_for_one_turn() -> None:
         queue.put("alice", connection, "flood")
     queue.put("bob", 100, "bob")
     assert "bob" in [queue.take() for _ in range(2)]
+
+
+def test_a_full_queue_has_room_for_who_has_less() -> None:
+    queue: FairQueue[str] = FairQueue(10, 10)
+    for connection in range(10):
+        assert queue.put("alice", connection, f"alice {connection}") is None
+    assert queue.put("alice", 1, "more") == "more"
+    assert queue.put("bob", 11, "bob") == "alice 0"
+    assert queue.put("bob", 11, "bob again") == "alice 1"
+    assert queue.take() == "alice 2"
+    assert queue.take() == "bob"
 
 
 def test_connections_of_one_user_take_turns() -> None:

@@ -1,7 +1,7 @@
-"""Passwords: bcrypt, off the loop, in turns, and at the lowest priority.
+"""Passwords: bcrypt, off the loop, in turns, and at a low priority.
 
 Looking at a password takes some 60 ms of a processor by design. It is done in threads (bcrypt gives the
-interpreter up while it works) that the kernel runs when nobody else wants the processor; whose turn it is
+interpreter up while it works) that step back where others want the processor too; whose turn it is
 says ``auth/fair_queue.py``. Pairs that were found right are remembered, as keyed hashes that are good for
 this process only: a client that logs in again and again costs one check. A new password is a new hash in the
 store and so a new pair. Source of behaviour: etcd ``server/auth/store.go`` (CheckPassword), Go's
@@ -31,7 +31,8 @@ MAX_COST: Final = 31
 
 _LONGEST: Final = 72
 """Bytes of a password that bcrypt looks at; Go's, as of etcd 3.5.1, leaves out the others without a word."""
-_LOWEST_PRIORITY: Final = 19
+_LOW_PRIORITY: Final = 10
+"""A tenth of a normal process's share where both want the same processor (Linux ``sched_prio_to_weight``)."""
 
 R = TypeVar("R")
 
@@ -63,7 +64,7 @@ def matches_now(password: bytes, hashed: bytes) -> bool:
 def _step_back() -> None:
     """Let everything else of the machine go first (on Linux a priority is a thread's)."""
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
     except OSError:
         pass  # not permitted here: passwords then have their share, as everything has
 
@@ -128,8 +129,11 @@ class Passwords:
     async def _take_turn(self, work: Callable[[], R], user: str, connection: Hashable) -> R:
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(work, answer)  # type: ignore[arg-type]
-        if self._closed or not self._queue.put(user, connection, waiting):
+        if self._closed:
             raise ERR_REQUEST_TOO_MANY_REQUESTS
+        out = self._queue.put(user, connection, waiting)
+        if out is not None and not out.answer.done():
+            out.answer.set_exception(ERR_REQUEST_TOO_MANY_REQUESTS)
         self._go_on()
         return await answer
 
