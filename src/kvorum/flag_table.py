@@ -88,7 +88,7 @@ def _clustering() -> list[Flag]:
         Flag("discovery-cacert", STRING, "", "Discovery: authorities to trust.", group),
         Flag("discovery-user", STRING, "", "Discovery: user, or user:password.", group),
         Flag("discovery-password", STRING, "", "Discovery: password.", group),
-        Flag("discovery-fallback", CHOICE, "exit", "What to do if discovery fails.", group, fallbacks),
+        Flag("discovery-fallback", CHOICE, "exit", "What to do if the cluster is full.", group, fallbacks),
         Flag("discovery-proxy", STRING, "", "HTTP proxy on the way to v2 discovery.", group),
         Flag("discovery-srv", STRING, "", "Domain whose SRV records name the members.", group),
         Flag("discovery-srv-name", STRING, "", "Suffix of the SRV service name.", group),
