@@ -21,7 +21,6 @@ from kvorum.api.gate import (
     USER,
     V2_KEYS,
     V2_ROOT,
-    common_name,
     rule_of_route,
 )
 from kvorum.proto import rpc_pb2 as pb
@@ -226,19 +225,3 @@ def test_routes_of_v2_are_held_to_their_rules(inside: Inside) -> None:
         assert http_ask("DELETE", f"{url}/v2/members/1")[0] == 401
     finally:
         assert http_ask("DELETE", f"{url}/v2/auth/enable", user="root:r")[0] == 200
-
-
-# --- certificates -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("certificate", "name"),
-    [
-        (None, None),
-        ({}, None),
-        ({"subject": ((("organizationName", "o"),), (("commonName", "alice"),))}, "alice"),
-        ({"subject": ((("organizationName", "o"),),)}, ""),
-    ],
-)
-def test_the_common_name_of_a_certificate(certificate: Any, name: str | None) -> None:
-    assert common_name(certificate) == name

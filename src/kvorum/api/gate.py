@@ -15,7 +15,7 @@ everybody, and let every user compact, move the leader and raise alarms (CVE-202
 
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, Final, final
+from typing import Final, final
 
 from kvorum import errors
 from kvorum.apply.auth import refuses_txn
@@ -28,6 +28,8 @@ from kvorum.rpc.grpc import StreamCall, UnaryCall
 from kvorum.server.auth import Auth
 from kvorum.server.node import Node
 
+_COMMON_NAME: Final = "common_name"
+"""What a connection tells of its client's certificate, with ``--client-cert-auth`` (``tls/identity.py``)."""
 OPEN: Final = "open"
 """Everybody may: it is how one logs in, or says nothing of the data."""
 USER: Final = "user"
@@ -222,7 +224,7 @@ class Gate:
         """The user that the connection's certificate names. A gateway's names the gateway, and so nobody."""
         if any(name == "grpcgateway-accept" for name, _ in call.request.fields):
             return NOBODY
-        name = common_name(call.connection.extra_info("peercert"))
+        name = call.connection.extra_info(_COMMON_NAME)
         return NOBODY if name is None else Identity(name, self.users.revision)
 
     def _say_invalid(self, token: str, call: UnaryCall | StreamCall) -> None:
@@ -238,7 +240,7 @@ class Gate:
         if not self.users.enabled:
             return b""
         who = self.who(call)
-        if not who.username:
+        if not who.revision:
             raise errors.ERR_USER_EMPTY
         return who.encode()
 
@@ -256,7 +258,7 @@ class Gate:
         who = self.who(call, final=final)
         if rule == ROOT:
             _raise(self.users.refuses_admin(who))
-        elif not who.username:
+        elif not who.revision:
             raise errors.ERR_USER_EMPTY
 
     def check_root(self, call: UnaryCall | StreamCall) -> None:
@@ -332,14 +334,3 @@ def _token_of(fields: list[tuple[str, str]]) -> str | None:
         if name == "authorization" and authorization is None:
             authorization = value
     return authorization
-
-
-def common_name(certificate: Any) -> str | None:
-    """The common name of a verified certificate, as ``ssl`` gives it; None if there is none."""
-    if not certificate:
-        return None
-    for relative_name in certificate.get("subject", ()):
-        for kind, value in relative_name:
-            if kind == "commonName":
-                return str(value)
-    return ""
