@@ -362,10 +362,6 @@ V2_FORM_OVERHEAD_BYTES: Final = 64 * 1024
 V2_PATH_COST_BYTES: Final = 8 * 1024 * 1024
 """A path's parts times its bytes: each directory that a key needs has a path of its own, so a request of 40 kB
 could make 20,000 directories of 400 MB together (etcd: no bound)."""
-V2_PASSWORDS_REMEMBERED: Final = 256
-"""Passwords found right whose next check costs nothing, 100 bytes each (etcd: each one costs 60 ms)."""
-V2_PASSWORD_THREADS: Final = 2
-"""Threads that check passwords; more would only take processors from the others."""
 
 # --- peers (peer) ---------------------------------------------------------------------------------------
 PEER_READ_SECONDS: Final = 5.0

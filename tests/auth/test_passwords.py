@@ -105,13 +105,13 @@ def test_go_leaves_out_what_is_behind_72_bytes() -> None:
 def test_right_ones_are_remembered_and_wrong_ones_looked_at_again() -> None:
     async def scenario() -> None:
         passwords = Passwords(4)
-        hashed = await passwords.hashed("secret", "u", 1)
-        assert await passwords.match("secret", hashed, "u", 1)
-        assert not await passwords.match("wrong", hashed, "u", 1)
+        hashed = await passwords.hashed(b"secret", "u", 1)
+        assert await passwords.match(b"secret", hashed, "u", 1)
+        assert not await passwords.match(b"wrong", hashed, "u", 1)
         passwords.close()
-        assert await passwords.match("secret", hashed, "u", 1), "remembered, so no thread is needed"
+        assert await passwords.match(b"secret", hashed, "u", 1), "remembered, so no thread is needed"
         with pytest.raises(EtcdError):
-            await passwords.match("wrong", hashed, "u", 1)
+            await passwords.match(b"wrong", hashed, "u", 1)
 
     asyncio.run(scenario())
 
@@ -121,16 +121,16 @@ def test_a_flood_is_refused_beyond_a_bound_and_others_are_served() -> None:
         passwords = Passwords(4)
         hashed = hash_now(b"right", 6)
 
-        async def attempt(connection: Any, password: str) -> object:
+        async def attempt(connection: Any, password: bytes) -> object:
             try:
                 return await passwords.match(password, hashed, "u", connection)
             except EtcdError as refused:
                 return refused
 
         bound = limits.MAX_PASSWORDS_WAITING_PER_CONNECTION
-        flood = [asyncio.ensure_future(attempt("flood", "wrong")) for _ in range(3 * bound)]
+        flood = [asyncio.ensure_future(attempt("flood", b"wrong")) for _ in range(3 * bound)]
         await asyncio.sleep(0)  # they begin first
-        assert await attempt("other", "right") is True
+        assert await attempt("other", b"right") is True
         assert sum(one.done() and one.result() is False for one in flood) <= 4, "the other one had to wait"
         answers = Counter(await asyncio.gather(*flood))
         assert answers[ERR_REQUEST_TOO_MANY_REQUESTS] == 3 * bound - (bound + limits.PASSWORD_THREADS)
@@ -144,13 +144,13 @@ def test_who_has_gone_costs_nothing() -> None:
     async def scenario() -> None:
         passwords = Passwords(4)
         hashed = hash_now(b"right", 6)
-        first = asyncio.ensure_future(passwords.match("a", hashed, "u", 1))
-        gone = [asyncio.ensure_future(passwords.match("b", hashed, "u", 1)) for _ in range(20)]
+        first = asyncio.ensure_future(passwords.match(b"a", hashed, "u", 1))
+        gone = [asyncio.ensure_future(passwords.match(b"b", hashed, "u", 1)) for _ in range(20)]
         await asyncio.sleep(0)
         for one in gone:
             one.cancel()
         assert await first is False
-        assert await passwords.match("right", hashed, "u", 1)
+        assert await passwords.match(b"right", hashed, "u", 1)
         passwords.close()
 
     asyncio.run(scenario())

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvorum import limits
 from kvorum.api.v2.accounts import GUEST_ROLE, ROOT_ROLE, Permissions, Role, User, with_roles_json
 from kvorum.api.v2.answers import MessageError
 from kvorum.api.v2.credentials import basic_auth
 from kvorum.api.v2.go_json import error_text, first_value
 from kvorum.api.v2.passwords import Passwords
+from kvorum.server.passwords import Passwords as Room
 
 names = st.lists(st.sampled_from(["r1", "r2", "r3", "root"]), unique=True).map(tuple)
 
@@ -118,18 +118,18 @@ def test_basic_auth(header: str, shown: tuple[str, str] | None) -> None:
 
 def test_passwords() -> None:
     async def run() -> None:
-        passwords = Passwords()
-        hashed = await passwords.hashed("secret")
+        room = Room()
+        passwords = Passwords(room)
+        hashed = await passwords.hashed("secret", "u")
         assert hashed.startswith("$2a$10$")
-        assert not await passwords.match("wrong", hashed)
+        assert not await passwords.match("wrong", hashed, "u", 1)
         for _ in range(2):  # the second time it is remembered
-            assert await passwords.match("secret", hashed)
-        assert not await passwords.match("secret", "")
-        assert not await passwords.match("secret", "no hash")
+            assert await passwords.match("secret", hashed, "u", 1)
+        assert not await passwords.match("secret", "", "u", 1)
+        assert not await passwords.match("secret", "no hash", "u", 1)
         # What etcd wrote: golang.org/x/crypto/bcrypt.
-        assert await passwords.match("x" * 100, await passwords.hashed("x" * 72 + "y"))
-        assert len(passwords._right) <= limits.V2_PASSWORDS_REMEMBERED
-        passwords.close()
+        assert await passwords.match("x" * 100, await passwords.hashed("x" * 72 + "y", "u"), "u", 1)
+        room.close()
 
     asyncio.run(run())
 

@@ -63,7 +63,6 @@ class Member:
         self._ports: Final = Ports(config, log)
         self._health: Final = HealthService()
         self._standing: StandingStreams | None = None
-        self._v2_api: V2Api | None = None
         self._tokens: Tokens | None = None
         self._passwords: Final = Passwords(checked_cost(config.bcrypt_cost, log))
         self._security: Security
@@ -229,14 +228,9 @@ class Member:
         self._peers.peering.source.bind(metrics)
         self._peers.peering.sink.bind(metrics)
         if config.enable_v2:
-            self._v2_api = V2Api(
-                node,
-                self.log,
-                config.name,
-                asyncio.get_running_loop().call_soon,
-                self._peers.transport.figures,
-            )
-            self._v2_api.install(http, config.max_request_bytes)
+            appends, call_soon = self._peers.transport.figures, asyncio.get_running_loop().call_soon
+            v2 = V2Api(node, self.log, config.name, call_soon, appends, self._passwords)
+            v2.install(http, config.max_request_bytes)
         if config.enable_discovery_service:
             loop = asyncio.get_running_loop()
             own = config.advertise_client_urls[0].address
@@ -287,8 +281,6 @@ class Member:
         self._health.shutdown()
         if self._standing is not None:
             self._standing.stop()
-        if self._v2_api is not None:
-            self._v2_api.close()
         if self._tokens is not None:
             self._tokens.stop()
         self._passwords.close()

@@ -100,22 +100,21 @@ class Passwords:
         self._secret: Final = secrets.token_bytes(32)
         self._right: Final[dict[bytes, None]] = {}
 
-    async def hashed(self, password: str, user: str, connection: Hashable) -> bytes:
+    async def hashed(self, password: bytes, user: str, connection: Hashable) -> bytes:
         """The hash to store.
 
         Raises:
             EtcdError: ERR_REQUEST_TOO_MANY_REQUESTS.
         """
-        raw = password.encode()
-        return await self._take_turn(lambda: hash_now(raw, self._cost), user, connection)
+        return await self._take_turn(lambda: hash_now(password, self._cost), user, connection)
 
-    async def match(self, password: str, hashed: bytes, user: str, connection: Hashable) -> bool:
+    async def match(self, password: bytes, hashed: bytes, user: str, connection: Hashable) -> bool:
         """Whether this is the password of that hash.
 
         Raises:
             EtcdError: ERR_REQUEST_TOO_MANY_REQUESTS.
         """
-        raw = password.encode()
+        raw = password[:_LONGEST]
         pair = blake2b(len(hashed).to_bytes(4, "big") + hashed + raw, key=self._secret).digest()
         if pair in self._right:
             return True

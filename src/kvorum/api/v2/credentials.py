@@ -117,7 +117,7 @@ class Credentials:
         user = user.as_stored()
         if not user.password:
             raise refused(400, f"Cannot create user {user.name} with an empty password")
-        hashed = await self.passwords.hashed(user.password)
+        hashed = await self.passwords.hashed(user.password, user.name)
         user = User(user.name, hashed, user.roles, user.grant, user.revoke)
         try:
             await self._put(_path("users", user.name), user.to_json(), exists=False)
@@ -131,7 +131,7 @@ class Credentials:
     async def _update_user(self, change: User) -> User:
         await self._up_to_date()
         old = self.user(change.name)
-        hashed = await self.passwords.hashed(change.password) if change.password else ""
+        hashed = await self.passwords.hashed(change.password, change.name) if change.password else ""
         new = old.merged(change, hashed)
         if new == old:
             raise refused(400, "User not updated. Use grant/revoke/password to update the user.")
@@ -314,8 +314,13 @@ class Access:
             user = self._credentials.user(name)
         except (MessageError, ValueError):
             return None
-        if await self._credentials.passwords.match(password, user.password):
-            return user
+        passwords = self._credentials.passwords
+        try:
+            if await passwords.match(password, user.password, name, request.peer):
+                return user
+        except EtcdError as refused:
+            self._log.warn("cannot check a password", user_name=name, error=refused.forget())
+            return None
         self._log.warn("incorrect password", user_name=name)
         return None
 

@@ -18,17 +18,25 @@ from kvorum.api.v2.watching import CallSoon, LongPolls
 from kvorum.logging import Logger
 from kvorum.rpc.http1 import HttpServer
 from kvorum.server.node import Node
+from kvorum.server.passwords import Passwords as Room
 
 
 @final
 class V2Api:
-    """The v2 API of one member; ``close`` it when the member stops."""
+    """The v2 API of one member."""
 
-    def __init__(self, node: Node, log: Logger, name: str, call_soon: CallSoon, appends: Appends) -> None:
+    def __init__(
+        self,
+        node: Node,
+        log: Logger,
+        name: str,
+        call_soon: CallSoon,
+        appends: Appends,
+        passwords: Room,
+    ) -> None:
         v2 = node.v2
         answers = Answers(node, node.cluster.id)
-        self._passwords: Final = Passwords()
-        credentials = Credentials(v2, node.linearizable_read, self._passwords, log)
+        credentials = Credentials(v2, node.linearizable_read, Passwords(passwords), log)
         access = Access(credentials, log)
         keys = KeyAnswers(v2, answers, LongPolls(v2, answers, call_soon))
         self._keys: Final = KeysHandler(keys, answers, access, time.time_ns)
@@ -48,10 +56,6 @@ class V2Api:
         self._auth.install(http)
         self._members.install(http)
         self._stats.install(http)
-
-    def close(self) -> None:
-        """End the threads."""
-        self._passwords.close()
 
 
 def discovery_service(node: Node, call_soon: CallSoon, ttl_ns: int, fallback_host: str) -> DiscoveryService:

@@ -114,7 +114,7 @@ class AuthService(Service):
         request: pb.AuthUserAddRequest | pb.AuthUserChangePasswordRequest,
         password: str,
     ) -> bytes:
-        hashed = await self._passwords.hashed(password, request.name, call.connection)
+        hashed = await self._passwords.hashed(password.encode(), request.name, call.connection)
         request.hashedPassword = b64encode(hashed).decode()
         return await self._applied(number, request.SerializeToString(), self.gate.entry(call))
 
@@ -128,7 +128,7 @@ class AuthService(Service):
         while True:
             hashed = self._password_of(name)
             revision = self.users.revision
-            if not await self._passwords.match(password, hashed, name, call.connection):
+            if not await self._passwords.match(password.encode(), hashed, name, call.connection):
                 self._log.info("invalid password", user_name=name)
                 raise errors.ERR_AUTH_FAILED
             entry = InternalAuthenticateRequest(name=name, simple_token=self.node.auth.new_prefix())
