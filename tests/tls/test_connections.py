@@ -17,7 +17,9 @@ from kvorum import limits
 from kvorum.logging import Logger
 from kvorum.rpc.http1 import HttpServer
 from kvorum.rpc.http1_types import HttpRequest, HttpResponse
+from kvorum.rpc.listener import Listener
 from kvorum.tls import ServerTls, TlsInfo, common_name
+from kvorum.urls import Url, parse_url
 from tests.http.serving import HOST, Serving, read_all, serving
 from tests.support.certificates import Authority, Pair
 
@@ -361,3 +363,29 @@ def test_a_unix_socket_has_no_address(
                     client.sendall(ASK)
                     assert read_all(client).endswith(b"ok")
         refusals(server, '"remote-addr":"@"')
+
+
+def test_both_on_one_port(authority: Authority, server_pair: Pair) -> None:
+    """http and https URLs of the same address, as etcd has them for clients."""
+    tls = ServerTls.load(TlsInfo(cert_file=str(server_pair.cert), key_file=str(server_pair.key)), Logger([]))
+    for first in ("http", "https"):
+        with serving(routes, url=f"{first}://127.0.0.1:0", listener_options={"tls": tls}) as server:
+            other = "https" if first == "http" else "http"
+            address = server.urls[0].address
+
+            def share(listener: Listener = server.listener, url: str = f"{other}://{address}") -> list[Url]:
+                listener.stop_accepting()
+                both = [parse_url(f"{first}://{address}"), parse_url(url)]  # noqa: B023
+                bound = listener.bind(both)
+                assert bound == both
+                listener.start()
+                return bound
+
+            server.thread.call(share)
+            assert server.talk(ASK).endswith(b"ok")
+            with secure(server, authority.context()) as client:
+                client.sendall(ASK)
+                assert read_all(client).endswith(b"ok")
+            assert server.thread.call(server.listener.statistics).refused == 0
+            server.talk(b"\x16\x03\x01\0\x01\0")
+            refusals(server, "rejected connection")

@@ -128,10 +128,14 @@ class Listener:
     def bind(self, urls: Iterable[Url]) -> list[Url]:
         """Bind and listen on every URL; returns them as bound (port 0 replaced).
 
+        Two URLs of one address, with TLS and without, share it, as in etcd.
+
         Raises:
             ListenError: one of them cannot be had; none is bound then.
         """
         bound: list[ListeningSocket] = []
+        as_bound: list[Url] = []
+        by_address: dict[str, ListeningSocket] = {}
         try:
             for url in urls:
                 if url.secure and self._admission is None:
@@ -139,13 +143,20 @@ class Listener:
                         "TLS key/cert (--cert-file, --key-file) must be provided for client url"
                         f" {url} with HTTPS scheme"
                     )
-                bound.append(ListeningSocket(url, reuse_port=self._reuse_port))
+                shared = by_address.get(url.address)
+                if shared is None:
+                    shared = ListeningSocket(url, reuse_port=self._reuse_port)
+                    bound.append(shared)
+                    by_address[shared.url.address] = shared
+                shared.secure = shared.secure or url.secure
+                shared.plain = shared.plain or not url.secure
+                as_bound.append(Url(url.scheme, shared.url.address))
         except BaseException:
             for one in bound:
                 one.close()
             raise
         self._sockets += bound
-        return [one.url for one in bound]
+        return as_bound
 
     def start(self) -> None:
         """Begin to accept; connections that came since `bind` have been waiting in the kernel."""
@@ -229,13 +240,15 @@ class Listener:
                 if error.errno in _TRY_AGAIN:
                     return
                 continue  # ECONNABORTED and its like: that client is gone, the next may be there
-            self._adopt(accepted, self._admission if one.url.secure else None)
+            self._adopt(accepted, self._admission if one.secure else None, plain=one.plain)
 
-    def _adopt(self, accepted: socket.socket, admission: Admission | None) -> None:
+    def _adopt(self, accepted: socket.socket, admission: Admission | None, *, plain: bool) -> None:
         accepted.setblocking(False)
         loop = asyncio.get_running_loop()
         self._accepted += 1
-        connection = FirstBytes(self, loop) if admission is None else Incoming(admission, self.was_set_up)
+        connection = (
+            FirstBytes(self, loop) if admission is None else Incoming(admission, self.was_set_up, plain=plain)
+        )
         task = loop.create_task(self._connect(loop, connection, accepted))
         connection.setting_up = task
         self._connecting.add(task)

@@ -23,6 +23,10 @@ class ListeningSocket:
     """One bound and listening socket."""
 
     def __init__(self, url: Url, *, reuse_port: bool) -> None:
+        self.secure = url.secure
+        """Whether TLS is spoken here."""
+        self.plain = not url.secure
+        """Whether anything else is: both, if two URLs name the same address."""
         if url.is_unix:
             self.socket = _listen_unix(url.address)
             self.url = url

@@ -49,6 +49,7 @@ class Ports:
         self._scrapers: Listener | None = None
         self._security: Security
         self._client_urls: list[Url] = []
+        self._metrics_urls: list[Url] = []
         self._peer_addresses: list[str] = []
 
     def bind(self, security: Security) -> None:
@@ -68,7 +69,7 @@ class Ports:
         clients = [str(url) for url in config.listen_client_urls]
         log.info("configuring client listeners", {"listen-client-urls": clients})
         self._client_urls = self._clients.bind(config.listen_client_urls)
-        self._scrapers.bind(config.listen_metrics_urls)
+        self._metrics_urls = self._scrapers.bind(config.listen_metrics_urls)
 
     def serve_peers(self) -> None:
         """Answer other members."""
@@ -89,6 +90,8 @@ class Ports:
                 self._log.info(
                     "serving client traffic insecurely; this is strongly discouraged!", address=url.address
                 )
+        for url in self._metrics_urls:
+            self._log.info("serving metrics", address=url)
         self._clients.start()
         self._scrapers.start()
 

@@ -188,10 +188,13 @@ class Incoming(asyncio.Protocol):
     """A connection on its way in."""
 
     __slots__ = ("_address", "_admission", "_below", "_buffer", "_certificates", "_channel", "_checking",
-                 "_hello", "_queued", "_terms", "_was_set_up", "setting_up", "since")  # fmt: skip
+                 "_hello", "_plain", "_queued", "_terms", "_was_set_up", "setting_up", "since")  # fmt: skip
 
-    def __init__(self, admission: Admission, was_set_up: "Callable[[Incoming], None]") -> None:
-        """``was_set_up`` is called once the transport is there."""
+    def __init__(
+        self, admission: Admission, was_set_up: "Callable[[Incoming], None]", *, plain: bool = False
+    ) -> None:
+        """``was_set_up`` is called once the transport is there; ``plain`` lets in who speaks no TLS, too."""
+        self._plain: Final = plain
         self._admission: Final = admission
         self._was_set_up: Final = was_set_up
         self.setting_up: asyncio.Task[None] | None = None
@@ -228,7 +231,10 @@ class Incoming(asyncio.Protocol):
         try:
             self._queued = is_whole(self._buffer)
         except NotTlsError as error:
-            self.refuse(str(error), error.answer)
+            if self._plain:
+                self._admit_plain()
+            else:
+                self.refuse(str(error), error.answer)
             return
         if len(self._buffer) > limits.TLS_HELLO_BYTES:
             self.refuse(f"tls: {len(self._buffer)} bytes before the handshake")
@@ -347,6 +353,15 @@ class Incoming(asyncio.Protocol):
         elif self in self._admission.pending:
             self._below.resume_reading()
             self._admit()
+
+    def _admit_plain(self) -> None:
+        """Hand the connection on as it is, with what has come."""
+        below = self._below
+        if below is not None and self._leave():
+            above = self._admission.above()
+            below.set_protocol(above)
+            above.connection_made(below)
+            above.data_received(self._buffer)
 
     def _admit(self) -> None:
         channel, below, terms = self._channel, self._below, self._terms
