@@ -91,7 +91,7 @@ class Ports:
                     "serving client traffic insecurely; this is strongly discouraged!", address=url.address
                 )
         for url in self._metrics_urls:
-            self._log.info("serving metrics", address=url)
+            self._log.info("serving metrics", address=str(url))
         self._clients.start()
         self._scrapers.start()
 
