@@ -11,8 +11,6 @@ from dataclasses import replace
 
 from kvorum.config import Config, ConfigError
 from kvorum.discovery import v2
-from kvorum.discovery.srv import DnsCluster, LookupFailedError, MemberLookup, Resolver, service_name
-from kvorum.golang import quote
 from kvorum.logging import Logger
 from kvorum.urls import format_cluster, parse_cluster
 
@@ -30,7 +28,9 @@ async def assume(config: Config, log: Logger, environment: Mapping[str, str] = o
         token = config.discovery or config.discovery_token
         return replace(config, initial_cluster=alone, initial_cluster_token=token)
     if config.discovery_srv:
-        return await _from_records(config, log, environment)
+        from kvorum.discovery import records  # with the resolver's library, which few members need
+
+        return await records.assume(config, log, environment)
     return config
 
 
@@ -79,66 +79,3 @@ def _without_duplicates(cluster: str) -> str:
     if len(set(urls)) != len(urls):
         raise ConfigError(f"discovery cluster {format_cluster(members)} has duplicate url")
     return cluster
-
-
-async def records(config: Config, log: Logger, environment: Mapping[str, str] = os.environ) -> str:
-    """The members that SRV records name, this one among them or not.
-
-    Raises:
-        ConfigError: no records, or none that are of use.
-    """
-    return ",".join((await _look(config, log, environment)).nodes)
-
-
-async def _from_records(config: Config, log: Logger, environment: Mapping[str, str]) -> Config:
-    found = await _look(config, log, environment)
-    cluster = ",".join(found.nodes)
-    if config.name not in parse_cluster(cluster):
-        problem = f"cannot find local etcd member {quote(config.name)} in SRV records"
-        raise ConfigError(f"error setting up initial cluster: {problem}")
-    # The records may call this member's address by another name: they are what all members have in common.
-    advertised = tuple(sorted((found.local.get(url, url) for url in config.advertise_peer_urls), key=str))
-    return replace(config, initial_cluster=cluster, advertise_peer_urls=advertised)
-
-
-async def _look(config: Config, log: Logger, environment: Mapping[str, str]) -> DnsCluster:
-    """Both kinds of records, together. Raises ConfigError if there are none."""
-    advertised = [str(url) for url in config.advertise_peer_urls]
-    found, problems = DnsCluster(), []
-    try:
-        names = Resolver(environment)
-    except LookupFailedError as error:
-        raise ConfigError(f"error setting up initial cluster: {error}") from None
-    lookup = MemberLookup(names, config.discovery_srv, config.name, config.advertise_peer_urls)
-    for scheme in ("https", "http"):
-        service = service_name("etcd-server", config.discovery_srv_name, scheme)
-        nodes: list[str] = []
-        problem: LookupFailedError | None = None
-        try:
-            part = await lookup.look(service, scheme)
-        except LookupFailedError as error:
-            problem = error
-            problems.append(str(error))
-        else:
-            nodes = part.nodes
-            found.nodes.extend(nodes)
-            found.local.update(part.local)
-        log.info(
-            f"get cluster for {service.removesuffix('-' + config.discovery_srv_name)} SRV",
-            {
-                "service-scheme": scheme,
-                "service-name": service,
-                "server-name": config.name,
-                "discovery-srv": config.discovery_srv,
-                "advertise-peer-urls": advertised,
-                "found-cluster": nodes,
-            },
-            **({"error": problem} if problem is not None else {}),
-        )
-    if problems:
-        log.warn("failed to resolve during SRV discovery", error="; ".join(problems))
-    if not found.nodes:
-        raise ConfigError(f"error setting up initial cluster: {'; '.join(problems)}")
-    for node in found.nodes:
-        log.info("got bootstrap from DNS for etcd-server", node=node)
-    return found

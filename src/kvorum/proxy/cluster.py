@@ -110,7 +110,9 @@ async def _cluster_of(config: Config, log: Logger) -> str:
     if config.value("discovery"):
         return await find.look_up(config, log)
     if config.value("discovery-srv"):
-        return await find.records(config, log)
+        from kvorum.discovery import records  # with the resolver's library
+
+        return await records.listed(config, log)
     return config.initial_cluster
 
 
