@@ -107,7 +107,7 @@ def test_renewed_under_load(member: Member, authority: Authority, client_pair: P
             for thread in threads:
                 thread.join()
     assert not refused
-    assert served[0] > 20
+    assert served[0] > 4
 
 
 def test_a_half_done_renewal(member: Member, authority: Authority, client_pair: Pair, server: Pair) -> None:
