@@ -5,6 +5,8 @@ from typing import Final, final
 
 import grpc
 import grpc.aio
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from kvorum.flags import Value
 from kvorum.logging import Logger
@@ -47,6 +49,11 @@ class Channels:
 
     def _read(self) -> grpc.ChannelCredentials:
         info = self._info
+        if bool(info.cert_file) != bool(info.key_file):
+            raise EndpointError(
+                f"KeyFile and CertFile must both be present[key: {info.key_file}, cert: {info.cert_file}]"
+            )
+        _refuse_a_name(info.cert_file)
         return grpc.ssl_channel_credentials(
             read(info.trusted_ca_file), read(info.key_file), read(info.cert_file)
         )
@@ -63,6 +70,20 @@ def channel_to_itself(address: str, tls: ServerTls | None) -> grpc.aio.Channel |
     authority = read(info.trusted_ca_file or info.cert_file)
     credentials = grpc.ssl_channel_credentials(authority, read(info.key_file), read(info.cert_file))
     return grpc.aio.secure_channel(target, credentials, options=OPTIONS)
+
+
+def _refuse_a_name(path: str) -> None:
+    """With a name in the proxy's certificate members would take all of its clients for that user."""
+    text = read(path)
+    if text is None:
+        return
+    try:
+        subject = x509.load_pem_x509_certificate(text).subject
+    except ValueError as error:
+        raise EndpointError(f"{path}: {error}") from None
+    names = [str(name.value) for name in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    if any(names):
+        raise EndpointError(f"cert has non empty Common Name ({names[0]}): {path}")
 
 
 def read(path: str) -> bytes | None:

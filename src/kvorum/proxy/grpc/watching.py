@@ -256,6 +256,7 @@ class _ClientStream:
         try:
             response.header.CopyFrom(await self._service.look(key, end, self._metadata))
         except StatusError as error:
+            response.watch_id = create.watch_id  # as members refuse; etcd's proxy says -1
             response.cancel_reason = error.message
             await self._call.write(response.SerializeToString())
             return
