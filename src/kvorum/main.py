@@ -45,6 +45,8 @@ EXIT_OK: Final = 0
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
 _SUBCOMMANDS: Final = ("gateway", "grpc-proxy")
+_SECRET: Final = frozenset({"discovery-user", "discovery-password"})
+_HIDDEN: Final = "<hidden>"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,8 +119,23 @@ def _start(arguments: list[str]) -> int:
     return _run(config, arguments, log)
 
 
+def without_secrets(arguments: list[str]) -> list[str]:
+    """The command line as it may be logged."""
+    shown: list[str] = []
+    hide_next = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        is_secret = not hide_next and name.startswith("-") and name.lstrip("-") in _SECRET
+        if hide_next:
+            shown.append(_HIDDEN)
+        else:
+            shown.append(name + equals + _HIDDEN if is_secret and equals else argument)
+        hide_next = is_secret and not equals
+    return shown
+
+
 def _refused(log: Logger, arguments: list[str], error: Exception) -> int:
-    log.info("Running: ", args=["kvorum", *arguments])
+    log.info("Running: ", args=["kvorum", *without_secrets(arguments)])
     log.warn("failed to verify flags", error=error)
     if str(error) == UNSET_ADVERTISE_CLIENT_URLS:
         log.warn("advertise client URLs are not set", error=error)
@@ -132,7 +149,7 @@ def _run(config: Config, arguments: list[str], log: Logger) -> int:
             " will be ignored if provided",
             path=config.value("config-file"),
         )
-    log.info("Running: ", args=["kvorum", *arguments])
+    log.info("Running: ", args=["kvorum", *without_secrets(arguments)])
     for name, reason in config.without_effect().items():
         log.info("flag has no effect", flag=f"--{name}", reason=reason)
     if not config.value("data-dir"):
