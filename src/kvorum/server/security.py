@@ -18,7 +18,6 @@ from kvorum.tls.contexts import readable_by_others
 from kvorum.tls.dial import ClientTls
 from kvorum.tls.info import TlsError, TlsInfo
 from kvorum.tls.names import check_cipher_suites
-from kvorum.tls.selfsigned import self_signed
 from kvorum.urls import Url
 
 
@@ -80,6 +79,8 @@ class Security:
         hosts = [url.host for url in urls]
         try:
             make_private(str(directory), self._log)
+            from kvorum.tls.selfsigned import self_signed  # with what makes keys, which few need
+
             return self_signed(info, directory, hosts, self._config.self_signed_cert_validity, self._log)
         except (TlsError, OSError) as error:
             raise SecurityError(f"failed to get {kind} self-signed certs", error) from None

@@ -6,17 +6,21 @@ of behaviour: etcd ``server/auth/store.go`` (NewTokenProvider), ``jwt.go``, ``op
 files once.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 import stat
 import time
 from pathlib import Path
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from kvorum import limits
-from kvorum.auth.jwt_tokens import KNOWN_OPTIONS, JwtKeys, JwtTokens, make_keys, parse_ttl
 from kvorum.auth.tokens import SIMPLE, NoTokens, TokenOptionsError, TokenProvider, parse_token_options
 from kvorum.logging import Logger
+
+if TYPE_CHECKING:
+    from kvorum.auth.jwt_tokens import JwtKeys, JwtTokens
 
 _NAMES: Final = ("pub-key", "priv-key")
 
@@ -45,6 +49,9 @@ class Tokens:
         elif not kind:
             self.provider = NoTokens()
         else:
+            # with what signs and verifies, which members with simple tokens do without
+            from kvorum.auth.jwt_tokens import KNOWN_OPTIONS, JwtTokens, parse_ttl
+
             unknown = sorted(set(options) - KNOWN_OPTIONS)
             if unknown:
                 log.warn("unknown JWT options", keys=unknown)
@@ -75,6 +82,8 @@ class Tokens:
             self._log.warn("the private key of tokens can be read by everybody", path=path)
 
     def _read(self) -> JwtKeys:
+        from kvorum.auth.jwt_tokens import make_keys  # as above
+
         public, private = (
             Path(self._options[name]).read_bytes() if self._options.get(name) else b"" for name in _NAMES
         )

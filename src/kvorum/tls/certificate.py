@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import final
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
 from kvorum.golang import quote
+from kvorum.tls.later import x509
 
 
 @final
@@ -39,7 +37,7 @@ class Certificate:
     @staticmethod
     def _parse(der: bytes) -> "Certificate":
         certificate = x509.load_der_x509_certificate(der)
-        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
         common_name = str(names[-1].value) if names else ""
         dns_names: tuple[str, ...] = ()
         addresses: tuple[str, ...] = ()

@@ -14,11 +14,9 @@ import re
 import ssl
 from typing import Final, final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from kvorum.golang import quote
 from kvorum.tls.info import TlsError, TlsInfo
+from kvorum.tls.later import x509
 from kvorum.tls.names import set_cipher_suites, set_versions
 
 ALPN: Final = ("http/1.1", "h2")
@@ -188,7 +186,9 @@ def _trust(context: ssl.SSLContext, info: TlsInfo, purpose: ssl.Purpose) -> None
     context.load_verify_locations(cadata=b"".join(map(_der, authorities)))
 
 
-def _der(certificate: x509.Certificate) -> bytes:
+def _der(certificate: "x509.Certificate") -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding  # as late as the certificates
+
     return certificate.public_bytes(Encoding.DER)
 
 

@@ -6,11 +6,10 @@ and it counts for every certificate that is shown. A list that cannot be read le
 
 from typing import Final, final
 
-from cryptography import x509
-
 from kvorum.tls.certificate import Certificate
 from kvorum.tls.contexts import read_file
 from kvorum.tls.info import TlsError
+from kvorum.tls.later import x509
 
 
 @final
