@@ -122,6 +122,7 @@ class Config:
     enable_discovery_service: bool
     discovery_service_ttl: Duration
     strict_reconfig_check: bool
+    force_new_cluster: bool
     pre_vote: bool
     max_learners: int
     max_snapshots: int

@@ -264,7 +264,7 @@ class Bootstrap:
                 return self._begin_again(metadata, recovered.wal, store, lock)
             conf_state = decode_conf_state(store.conf_state) if store.conf_state else ConfState()
             cluster = self._cluster(metadata.ClusterID, metadata.NodeID, store)
-            if self._config.value("force-new-cluster"):
+            if self._config.force_new_cluster:
                 local = MemberInfo(metadata.NodeID, tuple(map(str, self._config.advertise_peer_urls)))
                 recovered = standalone.go_on_alone(
                     recovered, store.consistent_index, conf_state, cluster.members, local, self._log
