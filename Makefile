@@ -39,6 +39,7 @@ bench: $(VENV)/.run $(VENV)/.dev ## Kvorum and etcd side by side (needs h2load)
 
 differential: $(VENV)/.run $(VENV)/.dev ## thousands of random programs, the same to etcd and to Kvorum
 	$(BIN)/python -m tests.differential
+	$(BIN)/python -m tests.v2.differential --seeds 0..199
 
 sim: $(VENV)/.run $(VENV)/.dev ## whole clusters on one thread, a thousand seeds with faults
 	$(BIN)/python -m kvorum.sim --seeds 0..999 --processes 2
