@@ -407,7 +407,8 @@ def test_a_missing_database_behind_a_snapshot(tmp_path: Path) -> None:
     database.unlink()
     said = refusal(member)
     assert str(database) in said
-    assert "stands at log index 0" in said
+    assert "the log begins behind the snapshot" in said
+    assert "restore the member's directory as a whole" in said
 
 
 def test_a_missing_log(copy: Copy) -> None:

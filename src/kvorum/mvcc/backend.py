@@ -124,8 +124,12 @@ class Table:
         return int(self._backend.txn.stat(self._db)["entries"])
 
 
-def _refuse_cut(path: str) -> None:
-    """Raises BackendError for a file that lacks its end."""
+def refuse_cut(path: str) -> None:
+    """Look whether a file lacks its end, which LMDB would find out by a signal that ends the process.
+
+    Raises:
+        BackendError: it does.
+    """
     missing = missing_from(path) if paths.exists(path) else None
     if missing is not None:
         raise BackendError(
@@ -207,7 +211,7 @@ class Backend:
         self._waiting_saves = 0.0
         self.pending = self.pending_bytes = self.size = 0
         self._last_commit_at = clock()
-        _refuse_cut(path)
+        refuse_cut(path)
         try:
             self._env = lmdb.open(
                 path, map_size=map_bytes, subdir=False, max_dbs=MAX_BACKEND_TABLES, mode=0o600

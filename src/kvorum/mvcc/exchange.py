@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, final
 import lmdb
 
 from kvorum.limits import BULK_COMMIT_RECORDS, INITIAL_MAP_BYTES, MAP_HEADROOM_BYTES, MAX_BACKEND_TABLES
-from kvorum.mvcc.backend import BackendError, lock_path
+from kvorum.mvcc.backend import BackendError, lock_path, refuse_cut
 
 
 class MovedError(Exception):
@@ -59,6 +59,8 @@ class Committed:
         try:
             if expected is not None and FileIdentity.of(path) != expected:
                 raise MovedError(path)
+            if expected is None:
+                refuse_cut(path)
             self._env: Final = lmdb.open(
                 path,
                 map_size=map_bytes,
