@@ -322,7 +322,7 @@ LEASE_ATTEMPT_SECONDS: Final = 2.0
 """How long a follower waits for one answer of the leader about leases before it asks again, perhaps another
 leader (etcd: the whole request timeout; its leader answers after one second, leasehttp.applyTimeout)."""
 LEASE_APPLY_SECONDS: Final = 1.0
-"""How long the leader may take to apply what is committed before it answers (etcd leasehttp: applyTimeout)."""
+"""How long the leader may take to apply what is committed before it answers (leasehttp: applyTimeout)."""
 LEASE_LEADER_RETRY_SECONDS: Final = 0.25
 """How often it looks while there is no leader at all (etcd ``waitLeader``: once in an election timeout)."""
 LEASE_REQUESTS_TO_LEADER: Final = 4
@@ -360,8 +360,8 @@ bounds a v2 body (Go's form parser: 10 MiB)."""
 V2_FORM_OVERHEAD_BYTES: Final = 64 * 1024
 """Names and other parameters beside the value in such a body."""
 V2_PATH_COST_BYTES: Final = 8 * 1024 * 1024
-"""A path's parts times its bytes: each directory that a key needs has a path of its own, so a request of 40 kB
-could make 20,000 directories of 400 MB together (etcd: no bound)."""
+"""A path's parts times its bytes: each directory that a key needs has a path of its own, so a request of
+40 kB could make 20,000 directories of 400 MB together (etcd: no bound)."""
 
 # --- peers (peer) ---------------------------------------------------------------------------------------
 PEER_READ_SECONDS: Final = 5.0
