@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SHELL  := /bin/bash
 
-.PHONY: run test check install dev bench sim soak proto lock peers differential clean help
+.PHONY: run test slow check install dev bench sim soak proto lock peers differential clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 14
@@ -27,6 +27,9 @@ run: $(VENV)/.run ## serve on 127.0.0.1:2379 with data in ./default.etcd
 
 test: $(VENV)/.run $(VENV)/.dev ## the whole suite, under ten minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+slow: $(VENV)/.run $(VENV)/.dev ## what the suite leaves out for its ten minutes: pages that build clusters, floods, kills
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 check: $(VENV)/.run $(VENV)/.dev ## ruff, mypy --strict, the tidy test
 	$(BIN)/ruff format --check .

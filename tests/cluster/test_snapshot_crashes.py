@@ -3,10 +3,14 @@
 import signal
 from typing import Final
 
+import pytest
+
 from tests.cluster.conftest import Form
 from tests.cluster.test_catching_up import left_over
 from tests.support.process import kvorum
 from tests.support.workload import everything, many, same_everywhere
+
+pytestmark = pytest.mark.slow
 
 STEPS: Final = (
     "snap_before_wal_marker",

@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from kvorum.discovery import errors
 from tests.docs.pages import blocks, matches, page, page_commands
 from tests.docs.shell import outputs
 from tests.support.dns_server import DnsServer, Zone
 from tests.support.ports import free_port
+
+pytestmark = pytest.mark.slow
 
 PAGE: Final = "docs/operating/discovery.md"
 _PORTS: Final = re.compile(r"\b[2345]?23(?:79|80)\b")

@@ -14,6 +14,8 @@ from tests.docs.shell import outputs
 from tests.support.ports import free_port
 from tests.support.process import distro_binary
 
+pytestmark = pytest.mark.slow
+
 PAGES: Final = ("bootstrap", "replace", "move", "rebuild", "migrate", "proxy")
 _PORTS: Final = re.compile(r"\b[2345]?23(?:79|80)\b")
 """The pages' ports: 2379 and 2380, and the same of the second, third and fourth member."""

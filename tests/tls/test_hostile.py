@@ -27,6 +27,8 @@ from tests.support.certificates import Authority
 from tests.support.client import Client
 from tests.support.process import Member
 
+pytestmark = pytest.mark.slow
+
 SEED: Final = 20161121
 MEBIBYTE: Final = 1 << 20
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
