@@ -43,7 +43,7 @@ def test_through_etcd(members: Members) -> None:
     proxy.wait_log("discovery cluster is full, falling back to proxy")
     proxy.wait_log("v2 proxy started listening on client requests")
     put(f"{proxy.url}/v2/keys/a", value="through a proxy")
-    with urllib.request.urlopen(f"{cluster[0].url}/v2/keys/a") as answer:
+    with urllib.request.urlopen(f"{cluster[0].url}/v2/keys/a?quorum=true") as answer:
         assert json.load(answer)["node"]["value"] == "through a proxy"
 
     again = cluster[0]
