@@ -16,6 +16,8 @@ from tests.support.dns_server import DnsServer, Zone, unused_address
 from tests.support.ports import free_port
 from tests.support.process import Member, clean_environment
 
+pytestmark = pytest.mark.slow
+
 HOSTS: Zone = {"localhost.": {"A": [["127.0.0.1"]]}}
 
 

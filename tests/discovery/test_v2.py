@@ -4,9 +4,13 @@ import json
 import urllib.request
 from urllib.parse import urlencode
 
+import pytest
+
 from tests.discovery.conftest import Members, check_cluster
 from tests.support import process
 from tests.support.process import Member
+
+pytestmark = pytest.mark.slow
 
 
 def put(url: str, **fields: object) -> None:

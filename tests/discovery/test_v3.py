@@ -15,6 +15,8 @@ from tests.support.client import Client
 from tests.support.etcdctl import Etcdctl
 from tests.support.process import Member
 
+pytestmark = pytest.mark.slow
+
 SIZE_KEY = "/_etcd/registry/{}/_config/size"
 
 

@@ -20,6 +20,8 @@ from tests.support.etcdctl import Etcdctl
 from tests.support.process import Member, Program
 from tests.support.workload import everything, same_everywhere
 
+pytestmark = pytest.mark.slow
+
 SMALL: Final = ("--enable-v2", "--snapshot-count=30")
 """So that the snapshot lies behind the database, and there is a log between them."""
 

@@ -10,6 +10,8 @@ from tests.support.certificates import Authority, Pair
 from tests.support.etcdctl import Etcdctl
 from tests.support.process import Member
 
+pytestmark = pytest.mark.slow
+
 Outcomes = list[tuple[str, int, str]]
 
 
