@@ -7,6 +7,57 @@ made elsewhere are opened by protobuf; those of members up to 3.5 may be a v2 re
 
 from typing import Final
 
+from kvorum.apply.auth import (
+    AUTH_DISABLE as AUTH_DISABLE,
+)
+from kvorum.apply.auth import (
+    AUTH_ENABLE as AUTH_ENABLE,
+)
+from kvorum.apply.auth import (
+    AUTH_ROLE_ADD as AUTH_ROLE_ADD,
+)
+from kvorum.apply.auth import (
+    AUTH_ROLE_DELETE as AUTH_ROLE_DELETE,
+)
+from kvorum.apply.auth import (
+    AUTH_ROLE_GET as AUTH_ROLE_GET,
+)
+from kvorum.apply.auth import (
+    AUTH_ROLE_GRANT_PERMISSION as AUTH_ROLE_GRANT_PERMISSION,
+)
+from kvorum.apply.auth import (
+    AUTH_ROLE_LIST as AUTH_ROLE_LIST,
+)
+from kvorum.apply.auth import (
+    AUTH_ROLE_REVOKE_PERMISSION as AUTH_ROLE_REVOKE_PERMISSION,
+)
+from kvorum.apply.auth import (
+    AUTH_STATUS as AUTH_STATUS,
+)
+from kvorum.apply.auth import (
+    AUTH_USER_ADD as AUTH_USER_ADD,
+)
+from kvorum.apply.auth import (
+    AUTH_USER_CHANGE_PASSWORD as AUTH_USER_CHANGE_PASSWORD,
+)
+from kvorum.apply.auth import (
+    AUTH_USER_DELETE as AUTH_USER_DELETE,
+)
+from kvorum.apply.auth import (
+    AUTH_USER_GET as AUTH_USER_GET,
+)
+from kvorum.apply.auth import (
+    AUTH_USER_GRANT_ROLE as AUTH_USER_GRANT_ROLE,
+)
+from kvorum.apply.auth import (
+    AUTH_USER_LIST as AUTH_USER_LIST,
+)
+from kvorum.apply.auth import (
+    AUTH_USER_REVOKE_ROLE as AUTH_USER_REVOKE_ROLE,
+)
+from kvorum.apply.auth import (
+    AUTHENTICATE as AUTHENTICATE,
+)
 from kvorum.auth import identity
 from kvorum.auth.identity import Identity
 from kvorum.proto.raft_internal_pb2 import InternalRaftRequest
@@ -24,23 +75,6 @@ LEASE_GRANT: Final = 8
 LEASE_REVOKE: Final = 9
 ALARM: Final = 10
 LEASE_CHECKPOINT: Final = 11
-AUTH_ENABLE: Final = 1000
-AUTH_DISABLE: Final = 1011
-AUTHENTICATE: Final = 1012
-AUTH_STATUS: Final = 1013
-AUTH_USER_ADD: Final = 1100
-AUTH_USER_DELETE: Final = 1101
-AUTH_USER_GET: Final = 1102
-AUTH_USER_CHANGE_PASSWORD: Final = 1103
-AUTH_USER_GRANT_ROLE: Final = 1104
-AUTH_USER_REVOKE_ROLE: Final = 1105
-AUTH_USER_LIST: Final = 1106
-AUTH_ROLE_LIST: Final = 1107
-AUTH_ROLE_ADD: Final = 1200
-AUTH_ROLE_DELETE: Final = 1201
-AUTH_ROLE_GET: Final = 1202
-AUTH_ROLE_GRANT_PERMISSION: Final = 1203
-AUTH_ROLE_REVOKE_PERMISSION: Final = 1204
 CLUSTER_VERSION_SET: Final = 1300
 CLUSTER_MEMBER_ATTR_SET: Final = 1301
 DOWNGRADE_INFO_SET: Final = 1302
